@@ -1,0 +1,57 @@
+"""The errors that lgsfm raises on purpose.
+
+    LgsfmError
+    ├── InputError            a photo, folder, option or file given by the user is unusable
+    ├── WeightsError          the weights of a network are missing, damaged or not to be downloaded
+    ├── CacheError            a file in the output folder cannot be read or written
+    └── ReconstructionError   geometric verification or mapping failed
+
+Every message says what happened, where, and what to do. Errors of other libraries are mapped to these
+in the one module that calls the library (``raise ... from exc``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "CacheError",
+    "InputError",
+    "LgsfmError",
+    "ReconstructionError",
+    "WeightsError",
+    "unknown_name",
+]
+
+
+class LgsfmError(Exception):
+    """Base class of all errors that lgsfm raises on purpose."""
+
+
+class InputError(LgsfmError):
+    """What the user gave (photo, folder, option, file) cannot be used."""
+
+
+class WeightsError(LgsfmError):
+    """The weights of a network are missing, damaged, or may not be downloaded."""
+
+
+class CacheError(LgsfmError):
+    """A file of the output folder cannot be read or written."""
+
+
+class ReconstructionError(LgsfmError):
+    """Geometric verification or mapping did not succeed."""
+
+
+def unknown_name(kind: str, name: str, available: Iterable[str]) -> InputError:
+    """The error for a name that does not exist: lists the valid ones and the nearest.
+
+    >>> str(unknown_name("extractor", "supperpoint", ["sift", "superpoint"]))
+    "Unknown extractor 'supperpoint'. Available: sift, superpoint. Did you mean 'superpoint'?"
+    """
+    names = sorted(available)
+    near = get_close_matches(name, names, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return InputError(f"Unknown {kind} '{name}'. Available: {', '.join(names)}.{hint}")
