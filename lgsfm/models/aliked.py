@@ -230,10 +230,14 @@ def suppress_non_maxima(scores: Tensor) -> Tensor:
 
 
 def window_max(scores: Tensor) -> Tensor:
-    """Maximum in the square window of `NMS_RADIUS`, as two one-dimensional passes."""
-    size = 2 * NMS_RADIUS + 1
-    rows = F.max_pool2d(scores, (1, size), stride=1, padding=(0, NMS_RADIUS))
-    return F.max_pool2d(rows, (size, 1), stride=1, padding=(NMS_RADIUS, 0))
+    """Maximum in the 5x5 window around each pixel, as two one-dimensional passes of shifted maxima."""
+    padded = F.pad(scores, (NMS_RADIUS,) * 4, value=-torch.inf)
+    for dim in (-1, -2):
+        size = padded.shape[dim] - 2 * NMS_RADIUS
+        two = torch.maximum(padded.narrow(dim, 0, size + 3), padded.narrow(dim, 1, size + 3))
+        four = torch.maximum(two.narrow(dim, 0, size), two.narrow(dim, 2, size))
+        padded = torch.maximum(four, padded.narrow(dim, 4, size))
+    return padded
 
 
 def refine(scores: Tensor, x: Tensor, y: Tensor) -> Detections:
