@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import InputError
-from .images import stored_to_upright, upright_size
+from .exif import stored_to_upright, upright_size
 
 __all__ = ["Features", "Matches", "Pair", "Progress", "canonical_pair"]
 

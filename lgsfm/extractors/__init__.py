@@ -1,37 +1,59 @@
-"""Extractors: image -> local features.
+"""Extractors: photo -> local features.
 
-An extractor is one file here and one line in `lgsfm.registry`. Its class has a nested ``Options`` class and is
-constructed with ``(options, device, weights)``: ``weights`` finds the files that the network needs.
+An extractor is one file here and one line in `lgsfm.registry`; it is made with ``(options, device, fetch)``, where
+``fetch`` gives the weight files that its network needs. Weights are located (and hashed) when an extractor is made,
+but loaded when the first photo comes, so that a run that finds everything done never loads a network.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..images import Photo
-from ..options import Options
+from ..options import Options, option
 from ..types import Features
 
-__all__ = ["Extractor"]
+if TYPE_CHECKING:
+    from ..weights import WeightFile
+
+__all__ = ["Extractor", "ExtractorOptions", "Fetch"]
+
+Fetch = Callable[[str], "WeightFile"]  # name of a model -> its weight file, see `lgsfm.weights`
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractorOptions(Options):
+    """What all extractors have in common; subclasses add their own and say what the quality presets mean."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, int]]] = {
+        "low": {"max_edge_px": 768, "max_keypoints": 1024},
+        "medium": {"max_edge_px": 1024, "max_keypoints": 2048},
+        "high": {"max_edge_px": 1600, "max_keypoints": 4096},
+        "extreme": {"max_edge_px": 2400, "max_keypoints": 8192},
+    }
+
+    max_keypoints: int = option(2048, "keypoints kept per image, the best ones; 0 keeps all", minimum=0)
+    max_edge_px: int = option(1024, "long edge to which photos are reduced; 0 keeps their size", minimum=0)
 
 
 class Extractor(Protocol):
     """What the feature stage needs to know of an extractor."""
 
-    kind: ClassVar[str]  # the kind of its descriptors, kept in `Features.extractor`
-    options_class: ClassVar[type[Options]]
-    default_matcher: ClassVar[str]
+    kind: ClassVar[str]  # of its descriptors; travels in `Features.extractor`, matchers check it
+    options_class: ClassVar[type[ExtractorOptions]]
+    weights: ClassVar[tuple[str, ...]]  # the models of `lgsfm.weights` that the default options need
+    matcher: ClassVar[str]  # the matcher that fits it best
+    options: ExtractorOptions
+
+    def __init__(self, options: Any, device: str, fetch: Fetch) -> None: ...
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that its output depends on but the image: name, options, sha256 of weights, version."""
-        ...
-
-    @property
-    def max_edge_px(self) -> int | None:
-        """The long edge to which a photo is reduced before `extract`; None keeps the size."""
+        """All that the features depend on but the photo: name, version, options, sha256 of the weights."""
         ...
 
     def extract(self, photo: Photo) -> Features:
-        """Local features of a photo, best first, keypoints in pixels of the stored image."""
+        """Local features of a photo, the best first; keypoints in pixels of the stored image."""
         ...

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .nms import suppress_non_maxima
+
 __all__ = ["VARIANTS", "Aliked", "Detections", "Variant", "sample_bilinear"]
 
 
@@ -203,8 +205,8 @@ def detect(score_map: Tensor, max_keypoints: int, threshold: float) -> Detection
     Returns:
         Keypoints refined by a soft-argmax in a 5x5 window, best first.
     """
-    height, width = score_map.shape[-2:]
-    peaks = suppress_non_maxima(score_map)[0, 0]
+    width = score_map.shape[-1]
+    peaks = suppress_non_maxima(score_map, NMS_RADIUS)[0, 0]
     r = NMS_RADIUS
     peaks[:r] = 0
     peaks[-r:] = 0
@@ -217,27 +219,6 @@ def detect(score_map: Tensor, max_keypoints: int, threshold: float) -> Detection
     order = peaks[index].sort(descending=True, stable=True).indices
     index = index[order[:max_keypoints] if max_keypoints > 0 else order]
     return refine(score_map[0, 0], index % width, index // width)
-
-
-def suppress_non_maxima(scores: Tensor) -> Tensor:
-    """The scores at local maxima within `NMS_RADIUS`, else 0; two rounds let maxima re-appear."""
-    is_max = scores == window_max(scores)
-    for _ in range(2):
-        suppressed = window_max(is_max.float()) > 0
-        rest = scores.masked_fill(suppressed, 0)
-        is_max |= (rest == window_max(rest)) & ~suppressed
-    return scores.masked_fill(~is_max, 0)
-
-
-def window_max(scores: Tensor) -> Tensor:
-    """Maximum in the 5x5 window around each pixel, as two one-dimensional passes of shifted maxima."""
-    padded = F.pad(scores, (NMS_RADIUS,) * 4, value=-torch.inf)
-    for dim in (-1, -2):
-        size = padded.shape[dim] - 2 * NMS_RADIUS
-        two = torch.maximum(padded.narrow(dim, 0, size + 3), padded.narrow(dim, 1, size + 3))
-        four = torch.maximum(two.narrow(dim, 0, size), two.narrow(dim, 2, size))
-        padded = torch.maximum(four, padded.narrow(dim, 4, size))
-    return padded
 
 
 def refine(scores: Tensor, x: Tensor, y: Tensor) -> Detections:

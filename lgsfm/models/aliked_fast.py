@@ -19,7 +19,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from .aliked import (
     PATCH,
-    STRIDE,
     Aliked,
     DeformableConv2d,
     Detections,

@@ -1,0 +1,5 @@
+"""``python -m lgsfm`` is ``lgsfm``."""
+
+from .cli import main
+
+raise SystemExit(main())

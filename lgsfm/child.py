@@ -1,0 +1,121 @@
+"""Runs COLMAP in a child process, so that a failed CHECK there cannot take the caller's work along.
+
+`run_in_child` calls a function ``module:name`` with JSON-able arguments and returns its JSON-able result. What
+COLMAP prints goes to a log file. The child ends when its parent does, however the parent ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from . import errors
+from .errors import LgsfmError, ReconstructionError
+
+__all__ = ["run_in_child"]
+
+LAST_LINES = 12  # of the log that an error quotes
+
+Report = Callable[[int, int], None]
+
+
+def run_in_child(target: str, arguments: dict[str, Any], log_path: Path, *, progress: Report | None = None) -> Any:
+    """Calls ``target`` ("module:function") in a process of its own.
+
+    Args:
+        target: a function that takes a callback ``report(done, total)`` and the arguments by keyword.
+        arguments: JSON-able.
+        log_path: what the child prints is appended here.
+        progress: called with what the function reports.
+
+    Returns:
+        The function's JSON-able result.
+
+    Raises:
+        LgsfmError: as raised by the function.
+        ReconstructionError: the process ended otherwise; the message quotes its last lines.
+    """
+    root = str(Path(__file__).resolve().parent.parent)
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    with open(log_path, "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lgsfm.child", target],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+        )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    answer: dict[str, Any] | None = None
+    try:
+        process.stdin.write(json.dumps(arguments).encode() + b"\n")
+        process.stdin.flush()
+        for line in process.stdout:
+            message = json.loads(line)
+            if "progress" not in message:
+                answer = message
+            elif progress:
+                progress(*message["progress"])
+        code = process.wait()
+    except BrokenPipeError:
+        code = process.wait()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stdin.close()
+    if answer is None:
+        raise ReconstructionError(_obituary(target, code, log_path))
+    if "error" in answer:
+        raise getattr(errors, answer["error"], ReconstructionError)(answer["message"])
+    return answer["result"]
+
+
+def _obituary(target: str, code: int, log_path: Path) -> str:
+    cause = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    lines = log_path.read_text(errors="replace").splitlines()[-LAST_LINES:]
+    return (
+        f"COLMAP ({target.partition(':')[2]}) {cause}. Nothing finished before is lost: the next run goes on from "
+        f"there. Its last lines, of {log_path}:\n  " + "\n  ".join(lines)
+    )
+
+
+def _main(target: str) -> None:
+    """The child: one line of JSON in, lines of JSON out, everything that others print to the log."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    arguments = json.loads(sys.stdin.buffer.readline())
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def send(message: dict[str, Any]) -> None:
+        out.write(json.dumps(message) + "\n")
+        out.flush()
+
+    def report(done: int, total: int) -> None:
+        send({"progress": [done, total]})
+
+    module, _, name = target.partition(":")
+    try:
+        send({"result": getattr(import_module(module), name)(report=report, **arguments)})
+    except LgsfmError as exc:
+        send({"error": type(exc).__name__, "message": str(exc)})
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()  # blocks until the parent closes the pipe or dies
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])

@@ -1,0 +1,308 @@
+"""The command line: argv -> settings -> API -> print. Results go to stdout, all else to stderr.
+
+Exit codes: 0 done, 1 an error that lgsfm explains, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from . import __version__, weights
+from .errors import LgsfmError
+from .evaluation import evaluate
+from .pipeline import Observer, Run, Summary, Workspace, default_output
+from .settings import Settings, flag_fields
+from .types import Progress
+
+__all__ = ["main"]
+
+SHORT_FLAGS = {"output": "-o"}
+UNITS = {"extract": "photo", "match": "pair", "map": "photo", "weights": "B"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("lgsfm").setLevel(logging.ERROR if getattr(arguments, "quiet", False) else logging.INFO)
+    try:
+        arguments.command(arguments)
+    except LgsfmError as exc:
+        print(f"Error: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. What was finished is kept: the same command goes on from there.", file=sys.stderr)
+        return 130
+    return 0
+
+
+# --------------------------------------------------------------------------------- commands
+def _reconstruct(arguments: argparse.Namespace) -> None:
+    run = _run(arguments, _flags(arguments))
+    run.reconstruct()
+    if not arguments.quiet:
+        _print_cameras(run.summary)
+    print(json.dumps(asdict(run.summary), indent=2, ensure_ascii=False) if arguments.json else table(run.summary))
+
+
+def _extract(arguments: argparse.Namespace) -> None:
+    run = _run(arguments, _recorded_flags(arguments))
+    report = run.extract()
+    print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.failed)} skipped")
+    print(run.features_path)
+
+
+def _pairs(arguments: argparse.Namespace) -> None:
+    run = _run(arguments, _recorded_flags(arguments))
+    run.select_pairs()
+    print(run.workspace.pairs)
+
+
+def _match(arguments: argparse.Namespace) -> None:
+    run = _run(arguments, _recorded_flags(arguments))
+    report = run.match()
+    print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.skipped)} without features")
+    print(run.matches_path)
+
+
+def _database(arguments: argparse.Namespace) -> None:
+    run = _run(arguments, _recorded_flags(arguments))
+    report = run.build_database()
+    _print_cameras(run.summary)
+    print(f"{report.num_verified} of {report.num_pairs} matched pairs verified, {report.num_inliers} inliers")
+    print(run.workspace.database)
+
+
+def _map(arguments: argparse.Namespace) -> None:
+    run = _run(arguments, _recorded_flags(arguments))
+    run.map()
+    print(table(run.summary))
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    result = evaluate(arguments.model, arguments.reference)
+    print(json.dumps(result.to_dict(), indent=2) if arguments.json else result.table())
+
+
+def _weights_list(arguments: argparse.Namespace) -> None:
+    rows = weights.status(_folder(arguments.weights_dir))
+    if arguments.json:
+        print(json.dumps([{**asdict(row), "path": row.path and str(row.path)} for row in rows], indent=2))
+        return
+    for row in rows:
+        use = "commercial use allowed" if row.commercial_use else "non-commercial use only"
+        place = (
+            f"{row.path} ({row.source})" if row.present else row.problem or f"not here: lgsfm weights fetch {row.model}"
+        )
+        print(f"{row.name}\n  model    {row.model}\n  licence  {row.licence} ({use})\n  place    {place}")
+        print(f"  sha256   {row.sha256}\n  cite     {row.citation}")
+
+
+def _weights_fetch(arguments: argparse.Namespace) -> None:
+    folder = _folder(arguments.weights_dir)
+    for name in arguments.names or ("aliked-n16", "lightglue-aliked"):
+        observer = _Terminal(arguments.quiet)
+        file = weights.fetch(name, weights_dir=folder, offline=arguments.offline, progress=observer.progress("weights"))
+        observer.close()
+        print(f"{name}: {file.path} ({file.spec.licence})")
+
+
+# --------------------------------------------------------------------------------- arguments
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lgsfm",
+        description="From a folder of photos to a COLMAP model with learned features.",
+        epilog="Try: lgsfm reconstruct images/ -o out",
+    )
+    parser.add_argument("--version", action="version", version=f"lgsfm {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    stages: list[tuple[str, Callable[[argparse.Namespace], None], str]] = [
+        (
+            "reconstruct",
+            _reconstruct,
+            "photos to COLMAP models: all stages; goes on where an interrupted run stopped",
+        ),
+        ("extract", _extract, "stage 1: features of the photos"),
+        ("pairs", _pairs, "stage 2: choose the pairs to match"),
+        ("match", _match, "stage 3: match the pairs"),
+        ("database", _database, "stage 4: COLMAP database with geometrically verified matches"),
+        ("map", _map, "stage 5: COLMAP models"),
+    ]
+    for name, function, text in stages:
+        _add_stage(commands.add_parser(name, help=text, description=text), function)
+    _add_evaluate(commands)
+    _add_weights(commands)
+    return parser
+
+
+def _add_stage(command: argparse.ArgumentParser, function: Callable[[argparse.Namespace], None]) -> None:
+    command.set_defaults(command=function)
+    command.add_argument("images", type=Path, help="folder of photos, with sub-folders")
+    command.add_argument("-o", "--output", type=Path, help="output folder (default: beside the photos, IMAGES-lgsfm)")
+    command.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    if function is _reconstruct:
+        command.add_argument("--json", action="store_true", help="print the summary as JSON")
+    groups: dict[str, Any] = {"": command}
+    for field, value_type, owner in flag_fields():
+        group = groups.setdefault(owner, None) or command.add_argument_group(f"options of {owner}")
+        groups[owner] = group
+        _add_flag(group, field, value_type)
+
+
+def _add_flag(group: Any, field: Any, value_type: type) -> None:
+    """A flag for an options field; it stays unset (None) unless given, so that presets keep their say."""
+    name = f"--{field.name.replace('_', '-')}"
+    text = f"{field.metadata['help']} (default: {field.default})".replace("%", "%%")
+    if value_type is bool:
+        group.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=text)
+    else:
+        choices = field.metadata.get("choices")
+        metavar = None if choices else {int: "N", float: "X"}.get(value_type, "NAME")
+        group.add_argument(name, type=value_type, choices=choices, default=None, metavar=metavar, help=text)
+
+
+def _add_evaluate(commands: Any) -> None:
+    text = "compare a model with a reference: registered images, AUC of pose errors, camera-centre error"
+    command = commands.add_parser("evaluate", help=text, description=text)
+    command.set_defaults(command=_evaluate)
+    command.add_argument("model", type=Path, help="COLMAP model folder, or an output folder of lgsfm")
+    command.add_argument("reference", type=Path, help="COLMAP model folder, or text: image qw qx qy qz cx cy cz")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_weights(commands: Any) -> None:
+    text = "the weights of the networks: licences, presence, download"
+    actions = commands.add_parser("weights", help=text, description=text).add_subparsers(
+        title="actions", required=True, metavar="ACTION"
+    )
+    listing = actions.add_parser("list", help="licence, presence and place of each file")
+    listing.set_defaults(command=_weights_list)
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    fetching = actions.add_parser("fetch", help="put weights in place; by default those of ALIKED + LightGlue")
+    fetching.set_defaults(command=_weights_fetch)
+    fetching.add_argument("names", nargs="*", metavar="NAME", help="of a model, as `lgsfm weights list` shows it")
+    fetching.add_argument("--offline", action="store_true", help="never use the network")
+    fetching.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    for action in (listing, fetching):
+        action.add_argument("--weights-dir", default="", help="folder that holds the weights of the networks")
+
+
+def _run(arguments: argparse.Namespace, flags: dict[str, Any]) -> Run:
+    return Run(arguments.images, arguments.output, Settings.from_flags(flags), _Terminal(arguments.quiet))
+
+
+def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags that were given."""
+    names = [field.name for field, _, _ in flag_fields()]
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
+
+
+def _recorded_flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags that were given, and those of the last command on the same output folder where none was given."""
+    workspace = Workspace(arguments.output or default_output(arguments.images))
+    return {**workspace.recorded_flags(), **_flags(arguments)}
+
+
+def _folder(path: str) -> Path | None:
+    return Path(path) if path else None
+
+
+# --------------------------------------------------------------------------------- what people see
+class _Terminal(Observer):
+    """Lines and progress bars on stderr."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.bars: dict[str, tqdm[Any]] = {}
+
+    def say(self, text: str) -> None:
+        """One line, above the bars."""
+        if not self.quiet:
+            tqdm.write(text, file=sys.stderr)
+
+    def progress(self, stage: str) -> Progress | None:
+        """A bar with rate and remaining time, which appears with the first report."""
+        if self.quiet:
+            return None
+
+        def report(done: int, total: int) -> None:
+            bar = self.bars.get(stage)
+            if bar is None:
+                unit = UNITS.get(stage, "it")
+                bar = tqdm(
+                    desc=f"{stage:8}",
+                    total=total,
+                    initial=0 if stage == "weights" else done,
+                    unit=unit,
+                    unit_scale=unit == "B",
+                    mininterval=0.5,
+                    file=sys.stderr,
+                )
+                self.bars[stage] = bar
+            bar.total = total
+            bar.update(done - bar.n)
+            if done >= total:
+                bar.close()
+                del self.bars[stage]
+
+        return report
+
+    def close(self) -> None:
+        """Ends bars that did not reach their total."""
+        for bar in self.bars.values():
+            bar.close()
+        self.bars.clear()
+
+
+def _print_cameras(summary: Summary) -> None:
+    lines = ["Cameras:"]
+    for row in summary.cameras:
+        focal = f"{row['focal_px']:.1f} px (EXIF)" if row["focal_px"] else "a GUESS: no EXIF"
+        size = f"{row['width']}x{row['height']}"
+        lines.append(f"  {row['num_images']:4} photos  {size:>11}  focal length {focal}  {row['label']}")
+    print("\n".join(lines), file=sys.stderr)
+
+
+def table(summary: Summary) -> str:
+    """The summary for people."""
+    lines = [
+        f"Registered images    {summary.num_reg_images} of {summary.num_images}",
+        f"Models               {len(summary.models)}, best: {Path(summary.output) / (summary.best_model or '')}",
+        f"Points               {summary.num_points3D}",
+        f"Mean track length    {summary.mean_track_length:.2f} images",
+        f"Mean reproj. error   {summary.mean_reprojection_error_px:.3f} px",
+    ]
+    if summary.features:
+        lines.append(f"Features, matcher    {summary.features}, {summary.matcher}")
+    for stage, seconds in summary.seconds.items():
+        lines.append(f"  {stage:18} {seconds:8.1f} s{_work(summary, stage)}")
+    if len(summary.models) > 1:
+        others = ", ".join(f"{model['path']} ({model['num_reg_images']})" for model in summary.models[1:])
+        lines.append(f"Other models         {others}")
+    if summary.unregistered:
+        lines.append(f"Not registered       {_some(summary.unregistered)}")
+    return "\n".join(lines)
+
+
+def _work(summary: Summary, stage: str) -> str:
+    """How much of a stage was done and how much was found done."""
+    computed, reused = summary.computed.get(stage), summary.reused.get(stage)
+    if computed is None or reused is None:
+        return ""
+    if reused and not computed:
+        return "  all reused"
+    return f"  {computed} computed" + (f", {reused} reused" if reused else "")
+
+
+def _some(names: list[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more (summary.json lists all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,268 @@
+"""Stage 4: features and matches -> COLMAP database with verified two-view geometries.
+
+This is where lgsfm's pixels become COLMAP's: there the centre of the top-left pixel is (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+from .child import run_in_child
+from .errors import CacheError, InputError, ReconstructionError, unknown_name
+from .images import ImageHeader, read_header
+from .options import Options, option
+from .types import Features, Matches, Pair
+
+__all__ = [
+    "CameraGroup",
+    "CameraOptions",
+    "DatabaseReport",
+    "VerificationOptions",
+    "build_database",
+    "group_cameras",
+    "import_matches",
+    "verify_matches",
+]
+
+PIXEL_CENTRE = 0.5  # of COLMAP's top-left pixel, in both axes
+DEFAULT_FOCAL_FACTOR = 1.2  # guessed focal length per long image edge, as COLMAP does
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraOptions(Options):
+    """Which images share a camera, and its model."""
+
+    camera_mode: str = option(
+        "auto",
+        "auto: images of one EXIF make, model, focal length and size share a camera; or one camera for all, "
+        "per folder, or per image",
+        choices=("auto", "single", "per-folder", "per-image"),
+    )
+    camera_model: str = option("SIMPLE_RADIAL", "COLMAP's name of the camera model")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        models = [name for name in pycolmap.CameraModelId.__members__ if name != "INVALID"]
+        if self.camera_model not in models:
+            raise unknown_name("camera model", self.camera_model, models)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerificationOptions(Options):
+    """Geometric verification of the matches by RANSAC."""
+
+    max_error_px: float = option(4.0, "largest epipolar error of an inlier", minimum=0.1)
+    min_inliers: int = option(15, "a pair with fewer inliers is dropped", minimum=5)
+    seed: int = option(0, "of the random numbers; -1 for a new one each time", minimum=-1)
+
+
+@dataclass(frozen=True)
+class CameraGroup:
+    """Images that share a camera."""
+
+    names: tuple[str, ...]
+    size: tuple[int, int]  # (width, height) px
+    focal_px: float | None  # from EXIF; None means that it is guessed
+    label: str  # for people: make and model, or what made the group
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether the focal length is a guess."""
+        return self.focal_px is None
+
+
+@dataclass(frozen=True)
+class DatabaseReport:
+    """What is in the database."""
+
+    num_images: int
+    num_pairs: int  # with matches
+    num_verified: int  # of them with a two-view geometry
+    num_inliers: int
+
+
+# --------------------------------------------------------------------------------- cameras
+def group_cameras(image_dir: Path, names: Sequence[str], options: CameraOptions) -> list[CameraGroup]:
+    """Groups images by camera; each group is of one size.
+
+    Raises:
+        InputError: one camera is asked for images of several sizes.
+    """
+    headers = {name: read_header(image_dir / name) for name in names}
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(_camera_key(name, headers[name], options.camera_mode), []).append(name)
+    return [_camera_group(tuple(members), headers, options.camera_mode) for members in groups.values()]
+
+
+def _camera_key(name: str, header: ImageHeader, mode: str) -> tuple[Any, ...]:
+    """What two images of one camera have in common."""
+    if mode == "single":
+        return ()
+    if mode == "per-folder":
+        return (name.rpartition("/")[0],)
+    if mode == "per-image":
+        return (name,)
+    exif = header.exif
+    return (exif.make, exif.model, exif.focal_mm, exif.focal_35mm, header.size)
+
+
+def _camera_group(names: tuple[str, ...], headers: Mapping[str, ImageHeader], mode: str) -> CameraGroup:
+    sizes = {headers[name].size for name in names}
+    if len(sizes) > 1:
+        listed = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
+        raise InputError(
+            f"--camera-mode {mode} puts images of different sizes ({listed}) into one camera, for example "
+            f"{names[0]} and {names[-1]}. Use --camera-mode auto."
+        )
+    header = headers[names[0]]
+    focals = [focal for name in names if (focal := headers[name].exif.focal_px(header.size)) is not None]
+    label = " ".join(filter(None, (header.exif.make, header.exif.model))) or "no EXIF"
+    return CameraGroup(names, header.size, float(np.median(focals)) if focals else None, label)
+
+
+def make_camera(group: CameraGroup, model: str) -> pycolmap.Camera:
+    """The COLMAP camera of a group: focal length from EXIF or guessed, principal point at the centre."""
+    width, height = group.size
+    focal = group.focal_px or DEFAULT_FOCAL_FACTOR * max(width, height)
+    camera = pycolmap.Camera.create_from_model_name(0, model, focal, width, height)
+    camera.has_prior_focal_length = not group.is_guess
+    return camera
+
+
+# --------------------------------------------------------------------------------- database
+def build_database(
+    path: Path,
+    features: Mapping[str, Features],
+    matches: Mapping[Pair, Matches],
+    pairs: Sequence[Pair],
+    cameras: Sequence[CameraGroup],
+    *,
+    camera_model: str = "SIMPLE_RADIAL",
+    verification: VerificationOptions | None = None,
+    log_path: Path,
+) -> DatabaseReport:
+    """Writes a COLMAP database with verified matches; it appears under its name when it is whole.
+
+    Args:
+        path: of the database; an existing one is replaced.
+        features: image name -> features, of all images in ``cameras``.
+        matches: pair -> matches.
+        pairs: those of ``matches`` that are to be imported.
+        cameras: which images there are, and their cameras.
+        camera_model: COLMAP's name of the camera model.
+        verification: options of the geometric verification.
+        log_path: COLMAP's output is appended here.
+
+    Raises:
+        CacheError: the database cannot be written.
+        ReconstructionError: COLMAP failed.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    _remove_database(partial)
+    import_matches(partial, features, matches, pairs, cameras, camera_model=camera_model)
+    report = verify_matches(partial, verification or VerificationOptions(), log_path=log_path)
+    _remove_database(path)
+    os.replace(partial, path)
+    return report
+
+
+def import_matches(
+    path: Path,
+    features: Mapping[str, Features],
+    matches: Mapping[Pair, Matches],
+    pairs: Sequence[Pair],
+    cameras: Sequence[CameraGroup],
+    *,
+    camera_model: str = "SIMPLE_RADIAL",
+) -> dict[str, int]:
+    """Writes cameras, images, keypoints and matches into a new database; arguments as for `build_database`.
+
+    Returns:
+        The id of each image.
+    """
+    try:
+        database = pycolmap.Database.open(path)
+    except Exception as exc:  # COLMAP raises plain RuntimeErrors with SQLite's text
+        raise CacheError(f"The database {path} cannot be written: {exc}") from exc
+    try:
+        ids = _write_images(database, features, cameras, camera_model)
+        for name0, name1 in pairs:
+            found = matches[name0, name1]
+            if len(found):
+                database.write_matches(ids[name0], ids[name1], found.indices.astype(np.uint32))
+    finally:
+        database.close()
+    return ids
+
+
+def _write_images(
+    database: pycolmap.Database,
+    features: Mapping[str, Features],
+    cameras: Sequence[CameraGroup],
+    camera_model: str,
+) -> dict[str, int]:
+    """One camera and rig per group, one frame per image; image ids follow the sorted names."""
+    names = sorted(name for group in cameras for name in group.names)
+    ids = {name: i for i, name in enumerate(names, start=1)}
+    for number, group in enumerate(cameras, start=1):
+        camera = make_camera(group, camera_model)
+        camera.camera_id = database.write_camera(camera)
+        rig = pycolmap.Rig(rig_id=number)
+        rig.add_ref_sensor(camera.sensor_id)
+        database.write_rig(rig, use_rig_id=True)
+        for name in group.names:
+            image = pycolmap.Image(name=name, camera_id=camera.camera_id, image_id=ids[name], frame_id=ids[name])
+            frame = pycolmap.Frame(frame_id=ids[name], rig_id=number)
+            frame.add_data_id(image.data_id)
+            database.write_frame(frame, use_frame_id=True)
+            database.write_image(image, use_image_id=True)
+            database.write_keypoints(ids[name], features[name].keypoints + np.float32(PIXEL_CENTRE))
+    return ids
+
+
+def verify_matches(path: Path, options: VerificationOptions, *, log_path: Path) -> DatabaseReport:
+    """Estimates a two-view geometry for each pair of the database, in a child process.
+
+    Raises:
+        ReconstructionError: COLMAP failed.
+    """
+    result = run_in_child("lgsfm.database:verify_in_child", {"path": str(path), "options": options.to_dict()}, log_path)
+    return DatabaseReport(**result)
+
+
+def verify_in_child(*, path: str, options: dict[str, Any], report: Any) -> dict[str, int]:
+    """`verify_matches` inside the child process."""
+    wanted = VerificationOptions.from_dict(options)
+    two_view = pycolmap.TwoViewGeometryOptions()
+    two_view.min_num_inliers = wanted.min_inliers
+    two_view.ransac.max_error = wanted.max_error_px
+    two_view.ransac.random_seed = wanted.seed
+    try:
+        pycolmap.geometric_verification(path, two_view_geometry_options=two_view)
+    except Exception as exc:
+        raise ReconstructionError(f"Geometric verification of {path} failed: {exc}") from exc
+    database = pycolmap.Database.open(path)
+    counts = {
+        "num_images": database.num_images(),
+        "num_pairs": database.num_matched_image_pairs(),
+        "num_verified": database.num_verified_image_pairs(),
+        "num_inliers": database.num_inlier_matches(),
+    }
+    database.close()
+    return counts
+
+
+def _remove_database(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        try:
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        except OSError as exc:
+            raise CacheError(f"{path}{suffix} cannot be removed: {exc.strerror}. Check its permissions.") from exc

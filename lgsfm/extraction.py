@@ -1,0 +1,116 @@
+"""Stage 1: images -> features."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from .errors import InputError
+from .extractors import Extractor
+from .images import file_digest, read_photo
+from .store import sources_of
+from .types import Features, Progress
+
+__all__ = ["ExtractionReport", "extract_features"]
+
+MIN_EDGE_PX = 16  # no network finds anything in a smaller photo
+READ_AHEAD = 2  # photos decoded while the network works on another
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class ExtractionReport:
+    """What the feature stage did."""
+
+    computed: list[str] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)  # image name -> reason
+
+
+def extract_features(
+    image_dir: Path,
+    names: Sequence[str],
+    extractor: Extractor,
+    store: MutableMapping[str, Features],
+    *,
+    is_strict: bool = False,
+    progress: Progress | None = None,
+) -> ExtractionReport:
+    """Fills the store with the features of the images; an entry made from the same bytes is kept.
+
+    Args:
+        image_dir: the folder that ``names`` are relative to.
+        names: image names.
+        extractor: see `lgsfm.registry`.
+        store: image name -> features.
+        is_strict: an unusable photo is an error; by default it is skipped and named in the report.
+        progress: called with (done, total) after each image.
+
+    Raises:
+        InputError: a photo is unusable and ``is_strict`` is set, or every photo is unusable.
+    """
+    report = ExtractionReport()
+    todo: list[str] = []
+    for name in names:
+        if sources_of(store, name) is not None and sources_of(store, name) == _digest(image_dir / name):
+            report.reused.append(name)
+        else:
+            todo.append(name)
+    done = len(report.reused)
+    if progress and todo:
+        progress(done, len(names))
+
+    def read(name: str) -> object:
+        return read_photo(image_dir / name, extractor.options.max_edge_px or None)
+
+    for name, result in read_ahead(todo, read):
+        try:
+            photo = result()
+            if min(photo.rgb.shape[:2]) < MIN_EDGE_PX:
+                raise InputError(f"{name}: smaller than {MIN_EDGE_PX} pixels.")
+            store[name] = extractor.extract(photo)
+            report.computed.append(name)
+        except InputError as exc:
+            if is_strict:
+                raise
+            report.failed[name] = str(exc)
+            store.pop(name, None)
+        done += 1
+        if progress:
+            progress(done, len(names))
+    if names and len(report.failed) == len(names):
+        name, reason = next(iter(report.failed.items()))
+        raise InputError(f"None of the {len(names)} photos in {image_dir} can be used. The first, {name}: {reason}")
+    return report
+
+
+def _digest(path: Path) -> str | None:
+    """The hash of a file, or None if it cannot be read (the reader behind will say why)."""
+    try:
+        return file_digest(path)
+    except InputError:
+        return None
+
+
+def read_ahead(items: Iterable[Item], read: Callable[[Item], Result]) -> Iterator[tuple[Item, Callable[[], Result]]]:
+    """Each item with a function that gives (or raises) what ``read`` gave for it in a background thread."""
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
+        waiting: deque[tuple[Item, Future[Result]]] = deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(read, item)))
+                if len(waiting) > READ_AHEAD:
+                    first, future = waiting.popleft()
+                    yield first, future.result
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result
+        finally:
+            for _, future in waiting:
+                future.cancel()

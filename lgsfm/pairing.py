@@ -1,0 +1,153 @@
+"""Stage 2: which pairs of images to match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from .errors import CacheError, InputError, unknown_name
+from .options import Options, option
+from .retrievers import Retriever
+from .types import Features, Pair, canonical_pair
+
+__all__ = ["METHODS", "PairOptions", "read_pairs", "select_pairs", "write_pairs"]
+
+METHODS = ("exhaustive", "retrieval", "sequential")
+AUTO_EXHAUSTIVE = 60  # up to so many images "auto" matches all pairs
+BLOCK = 1024  # rows of the similarity matrix that are in memory at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(Options):
+    """How pairs are selected."""
+
+    pairs: str = option(
+        "auto",
+        "auto, exhaustive, sequential, retrieval, or a file with two names per line; join several with +",
+    )
+    overlap: int = option(10, "sequential: neighbours in name order that each image is matched with", minimum=1)
+    neighbors: int = option(20, "retrieval: most similar images that each image is matched with", minimum=1)
+
+    def methods(self, num_images: int) -> list[str]:
+        """The methods by name, "auto" resolved for so many images; a path stands for itself.
+
+        Raises:
+            InputError: neither a method nor a file.
+        """
+        if self.pairs == "auto":
+            return ["exhaustive"] if num_images <= AUTO_EXHAUSTIVE else ["retrieval", "sequential"]
+        chosen = [self.pairs] if Path(self.pairs).is_file() else self.pairs.split("+")
+        for method in chosen:
+            if method not in METHODS and not Path(method).is_file():
+                raise unknown_name("pair selection (and no such file)", method, (*METHODS, "auto", "FILE"))
+        return chosen
+
+
+def select_pairs(
+    names: Sequence[str],
+    options: PairOptions,
+    *,
+    features: Mapping[str, Features] | None = None,
+    retriever: Retriever | None = None,
+) -> list[Pair]:
+    """The pairs to match, sorted, without repetition.
+
+    Args:
+        names: the images.
+        options: how to select.
+        features: image name -> features; retrieval needs them.
+        retriever: retrieval needs one.
+
+    Raises:
+        InputError: the pair file is unusable, or retrieval lacks what it needs.
+    """
+    pairs: set[Pair] = set()
+    for method in options.methods(len(names)):
+        if method == "exhaustive":
+            pairs.update(combinations(sorted(names), 2))
+        elif method == "sequential":
+            pairs.update(sequential_pairs(names, options.overlap))
+        elif method == "retrieval":
+            if features is None or retriever is None:
+                raise InputError("Retrieval needs features and a retriever: extract features first.")
+            described = [name for name in names if name in features]
+            pairs.update(similar_pairs(described, retriever.describe(described, features), options.neighbors))
+        else:
+            pairs.update(read_pairs(Path(method), names))
+    return sorted(pairs)
+
+
+def sequential_pairs(names: Iterable[str], overlap: int) -> set[Pair]:
+    """Each image with the next ``overlap`` ones in name order."""
+    ordered = sorted(names)
+    return {(ordered[i], name) for i in range(len(ordered)) for name in ordered[i + 1 : i + 1 + overlap]}
+
+
+def similar_pairs(names: Sequence[str], descriptors: np.ndarray, neighbors: int) -> set[Pair]:
+    """Each image with those of the most similar global descriptors; (N, D) float32, L2-normalised.
+
+    The (N, N) similarities are made in blocks of rows and never held as a whole.
+    """
+    pairs: set[Pair] = set()
+    count = min(neighbors, len(names) - 1)
+    if count <= 0:
+        return pairs
+    for start in range(0, len(names), BLOCK):
+        similarity = descriptors[start : start + BLOCK] @ descriptors.T
+        rows = np.arange(len(similarity))
+        similarity[rows, start + rows] = -np.inf
+        best = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
+        for i, row in enumerate(best):
+            pairs.update(canonical_pair(names[start + i], names[j]) for j in row)
+    return pairs
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Writes one pair per line, the names separated by a tab. Raises `CacheError` if that fails."""
+    text = "".join(f"{name0}\t{name1}\n" for name0, name1 in pairs)
+    temporary = path.with_name(f"{path.name}.partial")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as exc:
+        raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the folder and its permissions.") from exc
+
+
+def read_pairs(path: Path, names: Iterable[str]) -> list[Pair]:
+    """Pairs from a file: two names per line, separated by a tab or a space; ``#`` begins a comment line.
+
+    Names may contain spaces. Raises `InputError` that names the line for a name that is not among ``names``.
+    """
+    known = set(names)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InputError(f"The pair file {path} cannot be read: {exc}.") from exc
+    pairs = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        found = _split_line(line, known)
+        if found is None:
+            raise InputError(
+                f"{path}, line {number}: expected two image names separated by a tab, got {line!r}. "
+                "Names are relative to the image folder, with forward slashes."
+            )
+        if found[0] != found[1]:
+            pairs.append(canonical_pair(*found))
+    return pairs
+
+
+def _split_line(line: str, known: set[str]) -> Pair | None:
+    """The two known names of a line: at a tab, else at the one space that leaves two known names."""
+    separator = "\t" if "\t" in line else " "
+    parts = line.strip().split(separator)
+    for i in range(1, len(parts)):
+        first, second = separator.join(parts[:i]).strip(), separator.join(parts[i:]).strip()
+        if first in known and second in known:
+            return first, second
+    return None

@@ -1,0 +1,166 @@
+"""All choices of a run, made of flat flags: ``features="aliked", max_keypoints=1024, mapper="global"``.
+
+The flags are the fields of the options classes of the stages and of the chosen components; a flag that none of them
+has is an error that lists the valid ones. The command line and `lgsfm.reconstruct` both come through here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from . import weights
+from .database import CameraOptions, VerificationOptions
+from .errors import InputError, unknown_name
+from .extractors import Extractor, ExtractorOptions
+from .mapping import MappingOptions
+from .matchers import Matcher
+from .options import Options, option
+from .pairing import PairOptions
+from .registry import available, component_class
+from .retrievers import Retriever
+from .types import Progress
+
+__all__ = ["QUALITIES", "RunOptions", "Settings", "choose_features", "flag_fields"]
+
+QUALITIES = tuple(ExtractorOptions.presets)
+STAGE_OPTIONS: tuple[type[Options], ...] = (PairOptions, CameraOptions, VerificationOptions, MappingOptions)
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Options):
+    """Which components a run is made of, and where it finds things."""
+
+    features: str = option(
+        "auto", "auto, or the name of an extractor; auto: SuperPoint if its weights are here, else ALIKED"
+    )
+    matcher: str = option("auto", "auto, or the name of a matcher; auto: what fits the features best")
+    retriever: str = option("vlad", "global descriptors for --pairs retrieval")
+    quality: str = option("medium", "preset of image size and number of keypoints", choices=QUALITIES)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps; auto takes a GPU if there is one")
+    weights_dir: str = option("", "folder that holds the weights of the networks")
+    offline: bool = option(False, "never use the network")
+    strict: bool = option(False, "an unusable photo is an error; by default it is skipped and named")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for kind, name in (
+            ("extractor", self.features),
+            ("matcher", self.matcher),
+            ("retriever", self.retriever),
+        ):
+            if name != "auto" and name not in available(kind):
+                raise unknown_name(kind, name, available(kind))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All choices of a run, validated."""
+
+    flags: Mapping[str, Any]  # what was asked for
+    run: RunOptions
+    pairs: PairOptions
+    cameras: CameraOptions
+    verification: VerificationOptions
+    mapping: MappingOptions
+
+    @classmethod
+    def from_flags(cls, flags: Mapping[str, Any]) -> Settings:
+        """Settings from flat flags.
+
+        Raises:
+            InputError: a flag does not exist or has an invalid value.
+        """
+        valid = {field.name for field, _, _ in flag_fields()}
+        for name in flags:
+            if name not in valid:
+                raise unknown_name("option", name, valid)
+        return cls(
+            flags=dict(flags),
+            run=_pick(RunOptions, flags),
+            pairs=_pick(PairOptions, flags),
+            cameras=_pick(CameraOptions, flags),
+            verification=_pick(VerificationOptions, flags),
+            mapping=_pick(MappingOptions, flags),
+        )
+
+    def make_extractor(self, name: str, *, progress: Progress | None = None) -> Extractor:
+        """The extractor with its options: defaults, then the quality preset, then the flags."""
+        extractor = component_class("extractor", name)
+        self._check_component_flags("extractor", extractor.options_class, name)
+        preset = extractor.options_class.presets[self.run.quality]
+        return extractor(
+            _pick(extractor.options_class, {**preset, **self.flags}), self.run.device, self._fetch(progress)
+        )
+
+    def make_matcher(self, name: str, extractor: Extractor, *, progress: Progress | None = None) -> Matcher:
+        """The matcher for the features of an extractor."""
+        name = extractor.matcher if name == "auto" else name
+        matcher = component_class("matcher", name)
+        self._check_component_flags("matcher", matcher.options_class, name)
+        options = _pick(matcher.options_class, self.flags)
+        return matcher(options, self.run.device, self._fetch(progress), extractor.kind)
+
+    def make_retriever(self) -> Retriever:
+        """The retriever for pair selection."""
+        retriever = component_class("retriever", self.run.retriever)
+        return retriever(_pick(retriever.options_class, self.flags))
+
+    def _fetch(self, progress: Progress | None) -> Any:
+        folder = Path(self.run.weights_dir) if self.run.weights_dir else None
+
+        def fetch(model: str) -> weights.WeightFile:
+            return weights.fetch(model, weights_dir=folder, offline=self.run.offline, progress=progress)
+
+        return fetch
+
+    def _check_component_flags(self, kind: str, options: type[Options], chosen: str) -> None:
+        """A flag of another component of the kind is an error, not a silent no-op."""
+        own = {field.name for field in dataclasses.fields(options)}
+        for name in self.flags:
+            owners = [
+                other
+                for other in available(kind)
+                if name in {field.name for field in dataclasses.fields(component_class(kind, other).options_class)}
+            ]
+            if owners and name not in own:
+                raise InputError(f"Option {name} is of {' and '.join(owners)}, not of the {kind} '{chosen}'.")
+
+
+def choose_features(run: RunOptions) -> tuple[str, str]:
+    """The extractor's name and why it was chosen."""
+    if run.features != "auto":
+        return run.features, "asked for"
+    folder = Path(run.weights_dir) if run.weights_dir else None
+    missing = [model for model in ("superpoint", "lightglue-superpoint") if weights.find(model, folder) is None]
+    if missing:
+        return "aliked", f"the weights of {' and '.join(missing)} are not in place"
+    return "superpoint", "its weights are in place (licence: non-commercial research)"
+
+
+def flag_fields() -> Iterator[tuple[dataclasses.Field[Any], type, str]]:
+    """Each flag once: its field, its type, and whose it is ("" for the run and the stages)."""
+    seen: set[str] = set()
+    for options in (RunOptions, *STAGE_OPTIONS):
+        yield from _unseen(options, "", seen)
+    for kind in ("extractor", "matcher", "retriever"):
+        for name in available(kind):
+            yield from _unseen(component_class(kind, name).options_class, name, seen)
+
+
+def _unseen(options: type[Options], owner: str, seen: set[str]) -> Iterator[tuple[dataclasses.Field[Any], type, str]]:
+    for field, value_type in options.fields():
+        if field.name not in seen:
+            seen.add(field.name)
+            yield field, value_type, owner
+
+
+def _pick(options: type[AnyOptions], flags: Mapping[str, Any]) -> AnyOptions:
+    """The options of a class from those of the flags that it has."""
+    names = {field.name for field in dataclasses.fields(options)}
+    return options(**{name: value for name, value in flags.items() if name in names})

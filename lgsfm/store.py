@@ -1,0 +1,246 @@
+"""The stores: HDF5 files that behave as dictionaries.
+
+`FeatureStore` maps an image name to `Features`, `MatchStore` a pair of names to `Matches`; a plain ``dict`` does as
+well wherever a store is asked for. An entry is written as data, flush, ``complete`` mark, flush: one without the mark
+(the writer was killed) is absent, and is written again by the next run. There is one writer per file.
+
+The feature file has hloc's layout, so that tools made for hloc read it as it is: one group per image name with
+``keypoints`` (N, 2), ``descriptors`` (D, N), ``scores`` (N,), ``image_size`` (2,).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+import h5py
+import numpy as np
+
+from .errors import CacheError
+from .types import Features, Matches, Pair
+
+__all__ = ["FORMAT", "FeatureStore", "MatchStore", "sources_of"]
+
+FORMAT = 1  # of the entries below; part of every cache identity
+COMPLETE = "complete"
+logger = logging.getLogger(__name__)
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+def sources_of(store: Mapping[Any, Any], key: Any) -> Any:
+    """Where an entry comes from (`Features.source` or `Matches.sources`) without reading its data, or None."""
+    if isinstance(store, _Store):
+        return store.sources(key)
+    entry = store.get(key)
+    return None if entry is None else getattr(entry, "source", getattr(entry, "sources", None))
+
+
+class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
+    """What both stores have in common.
+
+    Args:
+        path: the file; made if it does not exist and ``identity`` is given.
+        identity: what made the entries (component, options, weights), kept as JSON for people. None opens the file
+            for reading only.
+
+    Raises:
+        CacheError: the file is in use by another process, of another kind or of a newer version.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any] | None = None) -> None:
+        self.path = Path(path)
+        self.file = _open(self.path, "r" if identity is None else "a")
+        version = int(self.file.attrs.get("lgsfm_format", FORMAT))
+        if version > FORMAT:
+            self.file.close()
+            raise CacheError(f"{path} was written by a newer lgsfm (format {version}, this one reads {FORMAT}).")
+        if identity is not None and "identity" not in self.file.attrs:
+            self.file.attrs["lgsfm_format"] = FORMAT
+            self.file.attrs["identity"] = json.dumps(identity, ensure_ascii=False)
+            self.file.flush()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What made the entries: component, options, weights."""
+        return json.loads(self.file.attrs.get("identity", "{}"))
+
+    def close(self) -> None:
+        """Closes the file; the store cannot be used any more."""
+        self.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: object) -> bool:
+        return self._group(key) is not None  # type: ignore[arg-type]
+
+    def __getitem__(self, key: Key) -> Value:
+        group = self._group(key)
+        if group is None:
+            raise KeyError(key)
+        with self._mapped_errors(key):
+            return self._read(group)
+
+    def __setitem__(self, key: Key, value: Value) -> None:
+        with self._mapped_errors(key):
+            path = self._path(key)
+            if path in self.file:
+                del self.file[path]
+            group = self.file.create_group(path)
+            self._write(group, value)
+            self.file.flush()
+            group.attrs[COMPLETE] = True
+            self.file.flush()
+
+    def __delitem__(self, key: Key) -> None:
+        if key not in self:
+            raise KeyError(key)
+        with self._mapped_errors(key):
+            del self.file[self._path(key)]
+            self.file.flush()
+
+    def _group(self, key: Key) -> h5py.Group | None:
+        """The group of a complete entry, else None."""
+        with self._mapped_errors(key):
+            group = self.file.get(self._path(key))
+            return group if isinstance(group, h5py.Group) and COMPLETE in group.attrs else None
+
+    @contextmanager
+    def _mapped_errors(self, key: Key) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError) as exc:
+            raise CacheError(
+                f"{self.path}: entry {key!r} cannot be read or written: {exc}. Free some disk space, "
+                "or delete the file if it is damaged; the next run makes it again."
+            ) from exc
+
+    def _path(self, key: Key) -> str:
+        raise NotImplementedError
+
+    def sources(self, key: Key) -> Any:
+        """The `Features.source` or `Matches.sources` of an entry, without reading its data; None if absent."""
+        raise NotImplementedError
+
+    def _read(self, group: h5py.Group) -> Value:
+        raise NotImplementedError
+
+    def _write(self, group: h5py.Group, value: Value) -> None:
+        raise NotImplementedError
+
+
+class FeatureStore(_Store[str, Features]):
+    """Image name -> `Features`; descriptors are float16 in the file, everything else as in memory."""
+
+    def __iter__(self) -> Iterator[str]:
+        names: list[str] = []
+
+        def collect(path: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Group) and COMPLETE in item.attrs:
+                names.append(path)
+
+        self.file.visititems(collect)
+        return iter(names)
+
+    def _path(self, key: str) -> str:
+        return key
+
+    def sources(self, key: str) -> str | None:
+        """The `Features.source` of an entry, without reading its data; None if absent."""
+        group = self._group(key)
+        return None if group is None else str(group.attrs["source"])
+
+    def _read(self, group: h5py.Group) -> Features:
+        width, height = group["image_size"][()]
+        return Features(
+            keypoints=group["keypoints"][()],
+            descriptors=np.ascontiguousarray(group["descriptors"][()].T, dtype=np.float32),
+            scores=group["scores"][()],
+            image_size=(int(width), int(height)),
+            extractor=str(group.attrs["extractor"]),
+            orientation=int(group.attrs["orientation"]),
+            source=str(group.attrs["source"]),
+        )
+
+    def _write(self, group: h5py.Group, value: Features) -> None:
+        group["keypoints"] = value.keypoints
+        group["descriptors"] = value.descriptors.T.astype(np.float16)
+        group["scores"] = value.scores
+        group["image_size"] = np.array(value.image_size, np.int32)
+        group.attrs["extractor"] = value.extractor
+        group.attrs["orientation"] = value.orientation
+        group.attrs["source"] = value.source
+
+
+class MatchStore(_Store[Pair, Matches]):
+    """(name0, name1) -> `Matches`; the order of the names is part of the key."""
+
+    def __iter__(self) -> Iterator[Pair]:
+        for first, group in self.file.items():
+            for second, entry in group.items():
+                if COMPLETE in entry.attrs:
+                    yield _unquoted(first), _unquoted(second)
+
+    def _path(self, key: Pair) -> str:
+        return f"{_quoted(key[0])}/{_quoted(key[1])}"
+
+    def sources(self, key: Pair) -> tuple[str, str] | None:
+        """The `Matches.sources` of an entry, without reading its data; None if absent."""
+        group = self._group(key)
+        return None if group is None else (str(group.attrs["source0"]), str(group.attrs["source1"]))
+
+    def _read(self, group: h5py.Group) -> Matches:
+        sources = (str(group.attrs["source0"]), str(group.attrs["source1"]))
+        return Matches(group["indices"][()], group["scores"][()], sources)
+
+    def _write(self, group: h5py.Group, value: Matches) -> None:
+        group["indices"] = value.indices
+        group["scores"] = value.scores.astype(np.float32)
+        group.attrs["source0"], group.attrs["source1"] = value.sources
+
+
+def _quoted(name: str) -> str:
+    """An image name as one HDF5 link name; injective, so that a-b/c and a/b-c never meet."""
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+def _unquoted(link: str) -> str:
+    return link.replace("%2F", "/").replace("%25", "%")
+
+
+def _open(path: Path, mode: str) -> h5py.File:
+    """Opens a store; one that a crash has damaged is set aside, since all it holds can be computed again."""
+    try:
+        return h5py.File(path, mode)
+    except BlockingIOError as exc:
+        raise CacheError(f"{path} is in use by another process. Wait for it to end, or use another output.") from exc
+    except (FileNotFoundError, PermissionError) as exc:
+        raise CacheError(f"{path} cannot be opened: {exc.strerror}. Check the folder and its permissions.") from exc
+    except OSError as exc:
+        if mode == "r" or not path.is_file():
+            raise CacheError(f"{path} cannot be opened: {exc}. Delete it; the next run makes it again.") from exc
+        aside = _free_name(path.with_suffix(".damaged"))
+        path.rename(aside)
+        logger.warning("%s is damaged (%s): set aside as %s, starting it anew.", path, exc, aside.name)
+        return h5py.File(path, mode)
+
+
+def _free_name(path: Path) -> Path:
+    number = 0
+    candidate = path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate

@@ -1,0 +1,154 @@
+"""The orientation codes against Pillow and pixel by pixel; focal lengths from the EXIF data of files."""
+
+import io
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageOps
+from PIL.TiffImagePlugin import IFDRational
+
+from lgsfm.errors import InputError
+from lgsfm.exif import Exif, read_exif, stored_to_upright, turn_upright, upright_size, upright_to_stored
+
+CODES = range(1, 9)
+BASE = ExifTags.Base
+
+
+def reopened(format: str = "JPEG", **tags) -> Image.Image:
+    """A small image with these EXIF tags, written to a file and opened again."""
+    exif = Image.Exif()
+    codes = {BASE[name]: value for name, value in tags.items()}
+    top = codes.keys() & {BASE.Orientation, BASE.Make, BASE.Model}
+    exif.update({tag: codes[tag] for tag in top})
+    if codes.keys() - top:
+        exif[ExifTags.IFD.Exif] = {tag: codes[tag] for tag in codes.keys() - top}
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(stream, format, exif=exif)
+    return Image.open(io.BytesIO(stream.getvalue()))
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_turning_is_what_pillow_does(code):
+    stored = np.random.default_rng(code).integers(0, 255, (4, 7, 3), np.uint8)
+    image = Image.fromarray(stored)
+    image.getexif()[BASE.Orientation] = code
+    np.testing.assert_array_equal(turn_upright(stored, code), np.asarray(ImageOps.exif_transpose(image)))
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_each_pixel_is_found_where_the_turned_image_has_it(code):
+    stored = np.arange(4 * 7, dtype=np.uint8).reshape(4, 7)
+    upright = turn_upright(stored, code)
+    assert upright.shape == upright_size((7, 4), code)[::-1]
+    y, x = np.mgrid[:4, :7]
+    points = np.stack([x.ravel(), y.ravel()], axis=1)
+    moved = stored_to_upright(points, (7, 4), code).astype(int)
+    np.testing.assert_array_equal(upright[moved[:, 1], moved[:, 0]], stored.ravel())
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_there_and_back(code, dtype):
+    points = np.random.default_rng(code).uniform(-0.5, 4000, (50, 2)).astype(dtype)
+    there = stored_to_upright(points, (4001, 3000), code)
+    back = upright_to_stored(there, (4001, 3000), code)
+    assert there.dtype == back.dtype == dtype
+    assert back.flags.c_contiguous
+    np.testing.assert_allclose(back, points, atol=1e-3 if dtype == np.float32 else 1e-9)
+
+
+def test_no_points_and_integer_points():
+    assert upright_to_stored(np.zeros((0, 2), np.float32), (7, 4), 6).shape == (0, 2)
+    assert stored_to_upright(np.array([[1, 2]]), (7, 4), 1).dtype == np.float64
+
+
+def test_a_ninth_orientation_is_an_error():
+    with pytest.raises(InputError, match="1 to 8, not 9"):
+        upright_size((7, 4), 9)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_orientation_and_camera_are_read(format):
+    exif = read_exif(reopened(format, Orientation=6, Make="NIKON \0\0", Model=" D60"))
+    assert (exif.orientation, exif.make, exif.model) == (6, "NIKON", "D60")
+
+
+@pytest.mark.parametrize("code", [0, 9, 65535])
+def test_invalid_orientation_is_none(code):
+    assert read_exif(reopened(Orientation=code)).orientation == 1
+
+
+def test_no_exif():
+    assert read_exif(Image.new("RGB", (8, 6))) == Exif()
+    assert Exif().focal_px((640, 480)) is None
+
+
+def test_values_that_mean_unknown():
+    image = reopened(FocalLength=0, FocalLengthIn35mmFilm=0, ExifImageWidth=0, ExifImageHeight=0)
+    exif = read_exif(image)
+    assert (exif.focal_mm, exif.focal_35mm, exif.captured_size) == (None, None, None)
+    rational = reopened(FocalLength=IFDRational(0, 0), FocalPlaneXResolution=IFDRational(1, 0))
+    assert read_exif(rational) == Exif()
+
+
+class _Broken(Image.Image):
+    def getexif(self):
+        raise SyntaxError("not a TIFF file")
+
+
+def test_damaged_exif_counts_as_none():
+    assert read_exif(_Broken()) == Exif()
+
+
+def test_damage_behind_the_orientation_leaves_the_orientation(monkeypatch):
+    image = reopened(Orientation=8, FocalLength=5.0)
+    monkeypatch.setattr(Image.Exif, "get_ifd", lambda *_: 1 / 0)
+    assert read_exif(image) == Exif(orientation=8)
+
+
+def test_focal_from_35mm_goes_by_the_diagonal():
+    exif = read_exif(reopened(FocalLengthIn35mmFilm=28))
+    expected = 28 * math.hypot(4032, 3024) / math.hypot(36, 24)
+    assert exif.focal_px((4032, 3024)) == pytest.approx(expected)
+    assert exif.focal_px((3024, 4032)) == pytest.approx(expected)
+    assert exif.focal_px((2016, 1512)) == pytest.approx(expected / 2)
+
+
+def test_focal_from_35mm_of_a_part_of_the_sensor():
+    exif = Exif(focal_35mm=36.0)
+    assert exif.focal_px((6000, 4000)) == pytest.approx(6000)
+    assert exif.focal_px((6000, 3375)) == pytest.approx(6000)  # 16:9, height cut off
+    square = 36 * (3000 * 5 / 3) / math.hypot(36, 24)  # 4:3 of the same height
+    assert exif.focal_px((3000, 3000)) == pytest.approx(square)
+
+
+@pytest.mark.parametrize(("unit", "per_unit"), [(2, 25.4), (3, 10.0), (None, 25.4)])
+def test_focal_from_the_focal_plane(unit, per_unit):
+    tags = {"FocalLength": 50.0, "FocalPlaneXResolution": 4368 / 35.8 * per_unit}
+    tags |= {} if unit is None else {"FocalPlaneResolutionUnit": unit}
+    exif = read_exif(reopened(**tags, ExifImageWidth=4368, ExifImageHeight=2912))
+    assert exif.captured_size == (4368, 2912)
+    assert exif.focal_px((4368, 2912)) == pytest.approx(50 * 4368 / 35.8, rel=1e-4)
+    assert exif.focal_px((1092, 728)) == pytest.approx(50 * 1092 / 35.8, rel=1e-4)  # resized since
+
+
+def test_the_finer_way_wins_where_both_agree_and_the_robust_one_where_they_differ():
+    exif = Exif(focal_mm=5.4, focal_35mm=37.0, focal_plane_px_per_mm=640 / 5.23, captured_size=(640, 480))
+    assert exif.focal_px((640, 480)) == pytest.approx(5.4 * 640 / 5.23)
+    wrong_unit = replace(exif, focal_plane_px_per_mm=640 / 5.23 / 2.54)
+    assert wrong_unit.focal_px((640, 480)) == pytest.approx(37 * 800 / math.hypot(36, 24))
+
+
+def test_an_impossible_sensor_or_a_focal_length_without_one_tells_nothing():
+    exif = Exif(focal_mm=50.0, captured_size=(4368, 2912))
+    assert exif.focal_px((4368, 2912)) is None
+    assert replace(exif, focal_plane_px_per_mm=4.8).focal_px((4368, 2912)) is None  # 910 mm wide
+
+
+def test_a_cropped_photo_has_no_known_focal_length():
+    exif = Exif(focal_35mm=28.0, captured_size=(4032, 3024))
+    assert exif.focal_px((3000, 3000)) is None
+    assert exif.focal_px((1599, 1200)) is not None  # rounded, not cropped
+    assert exif.focal_px((3024, 4032)) is not None  # turned by a program that left the EXIF data alone
