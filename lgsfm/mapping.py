@@ -12,11 +12,13 @@ import pycolmap
 from .child import run_in_child
 from .errors import ReconstructionError
 from .options import Options, option
+from .principal_point import refine_principal_points
 from .types import Progress
 
 __all__ = ["MAPPERS", "MappingOptions", "ModelSummary", "map_database", "summarize_model"]
 
 MAPPERS = ("incremental", "global", "hierarchical")
+PRINCIPAL_POINTS = ("auto", "fixed", "refined")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,9 @@ class MappingOptions(Options):
     mapper: str = option("incremental", "COLMAP's mapper", choices=MAPPERS)
     min_model_size: int = option(3, "models with fewer images are dropped", minimum=2)
     seed: int = option(0, "of the random numbers; -1 for a new one each time", minimum=-1)
+    principal_point: str = option(
+        "auto", "auto: refined where the photos determine it; fixed: at the centre; refined", choices=PRINCIPAL_POINTS
+    )
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class ModelSummary:
     num_points3D: int  # noqa: N815 - COLMAP's name
     mean_track_length: float  # images per point
     mean_reprojection_error_px: float
+    principal_points_refined: int  # cameras whose principal point is not at the centre
     registered: tuple[str, ...]  # image names
 
 
@@ -92,8 +98,12 @@ def map_in_child(
     except Exception as exc:
         raise ReconstructionError(f"The {wanted.mapper} mapper failed: {exc}") from exc
     shutil.rmtree(work)
-    models = [model for model in models if model.num_reg_images() >= min(wanted.min_model_size, 2)]
+    least = min(wanted.min_model_size, _num_images(Path(database)))
+    models = [model for model in models if model.num_reg_images() >= least]
     models.sort(key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
+    if wanted.principal_point != "fixed":
+        is_forced = wanted.principal_point == "refined"
+        models = [refine_principal_points(model, is_forced=is_forced) for model in models]
     summaries = []
     for i, model in enumerate(models):
         folder = Path(output) / str(i)
@@ -115,9 +125,7 @@ def _run_mapper(
         return pycolmap.hierarchical_mapping(
             database, image_dir, work, pycolmap.HierarchicalPipelineOptions(incremental_options=incremental)
         )
-    handle = pycolmap.Database.open(database)
-    total = handle.num_images()
-    handle.close()
+    total = _num_images(database)
     registered = 0
 
     def count(first: int) -> None:
@@ -135,6 +143,14 @@ def _run_mapper(
     )
 
 
+def _num_images(database: Path) -> int:
+    handle = pycolmap.Database.open(database)
+    try:
+        return handle.num_images()
+    finally:
+        handle.close()
+
+
 def summarize_model(model: pycolmap.Reconstruction, path: str) -> ModelSummary:
     """A model in figures."""
     return ModelSummary(
@@ -143,5 +159,9 @@ def summarize_model(model: pycolmap.Reconstruction, path: str) -> ModelSummary:
         num_points3D=model.num_points3D(),
         mean_track_length=round(model.compute_mean_track_length(), 4),
         mean_reprojection_error_px=round(model.compute_mean_reprojection_error(), 4),
+        principal_points_refined=sum(
+            abs(camera.principal_point_x - camera.width / 2) + abs(camera.principal_point_y - camera.height / 2) > 1e-6
+            for camera in model.cameras.values()
+        ),
         registered=tuple(sorted(image.name for image in model.images.values() if image.has_pose)),
     )

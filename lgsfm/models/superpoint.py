@@ -27,11 +27,7 @@ STRIP_BYTES = 8 << 20  # of an intermediate map on a CPU: small enough to stay i
 
 # name here and in the original weights -> name in the Hugging Face layout
 HUGGING_FACE = {
-    **{
-        f"conv{block}{half}": f"encoder.conv_blocks.{block - 1}.conv_{half}"
-        for block in (1, 2, 3, 4)
-        for half in "ab"
-    },
+    **{f"conv{block}{half}": f"encoder.conv_blocks.{block - 1}.conv_{half}" for block in (1, 2, 3, 4) for half in "ab"},
     "convPa": "keypoint_decoder.conv_score_a",
     "convPb": "keypoint_decoder.conv_score_b",
     "convDa": "descriptor_decoder.conv_descriptor_a",
