@@ -6,10 +6,13 @@ Exit codes: 0 done, 1 an error that lgsfm explains, 2 wrong usage, 130 interrupt
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,75 +28,81 @@ from .types import Progress
 
 __all__ = ["main"]
 
-SHORT_FLAGS = {"output": "-o"}
+Command = Callable[[argparse.Namespace, "_Terminal"], None]
 UNITS = {"extract": "photo", "match": "pair", "map": "photo", "weights": "B"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code."""
+    # Threads of OpenMP that wait without burning their core: beside any other busy program, six times as fast.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     arguments = _parser().parse_args(argv)
+    is_quiet = getattr(arguments, "quiet", False)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("lgsfm").setLevel(logging.ERROR if getattr(arguments, "quiet", False) else logging.INFO)
+    logging.getLogger("lgsfm").setLevel(logging.ERROR if is_quiet else logging.INFO)
+    terminal = _Terminal(is_quiet)
     try:
-        arguments.command(arguments)
+        with closing(terminal):
+            arguments.command(arguments, terminal)
     except LgsfmError as exc:
         print(f"Error: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted. What was finished is kept: the same command goes on from there.", file=sys.stderr)
+        print("Interrupted. What was finished is kept: the same command goes on from there.", file=sys.stderr)
         return 130
     return 0
 
 
 # --------------------------------------------------------------------------------- commands
-def _reconstruct(arguments: argparse.Namespace) -> None:
-    run = _run(arguments, _flags(arguments))
+def _reconstruct(arguments: argparse.Namespace, terminal: _Terminal) -> None:
+    run = _run(arguments, _flags(arguments), terminal)
     run.reconstruct()
-    if not arguments.quiet:
-        _print_cameras(run.summary)
+    _say_cameras(run.summary, terminal)
     print(json.dumps(asdict(run.summary), indent=2, ensure_ascii=False) if arguments.json else table(run.summary))
 
 
-def _extract(arguments: argparse.Namespace) -> None:
-    run = _run(arguments, _recorded_flags(arguments))
+def _extract(arguments: argparse.Namespace, terminal: _Terminal) -> None:
+    run = _run(arguments, _recorded_flags(arguments), terminal)
     report = run.extract()
     print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.failed)} skipped")
     print(run.features_path)
 
 
-def _pairs(arguments: argparse.Namespace) -> None:
-    run = _run(arguments, _recorded_flags(arguments))
+def _pairs(arguments: argparse.Namespace, terminal: _Terminal) -> None:
+    run = _run(arguments, _recorded_flags(arguments), terminal)
     run.select_pairs()
     print(run.workspace.pairs)
 
 
-def _match(arguments: argparse.Namespace) -> None:
-    run = _run(arguments, _recorded_flags(arguments))
+def _match(arguments: argparse.Namespace, terminal: _Terminal) -> None:
+    run = _run(arguments, _recorded_flags(arguments), terminal)
     report = run.match()
     print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.skipped)} without features")
     print(run.matches_path)
 
 
-def _database(arguments: argparse.Namespace) -> None:
-    run = _run(arguments, _recorded_flags(arguments))
+def _database(arguments: argparse.Namespace, terminal: _Terminal) -> None:
+    run = _run(arguments, _recorded_flags(arguments), terminal)
     report = run.build_database()
-    _print_cameras(run.summary)
+    _say_cameras(run.summary, terminal)
     print(f"{report.num_verified} of {report.num_pairs} matched pairs verified, {report.num_inliers} inliers")
     print(run.workspace.database)
 
 
-def _map(arguments: argparse.Namespace) -> None:
-    run = _run(arguments, _recorded_flags(arguments))
+def _map(arguments: argparse.Namespace, terminal: _Terminal) -> None:
+    run = _run(arguments, _recorded_flags(arguments), terminal)
     run.map()
     print(table(run.summary))
 
 
-def _evaluate(arguments: argparse.Namespace) -> None:
+def _evaluate(arguments: argparse.Namespace, terminal: _Terminal) -> None:
     result = evaluate(arguments.model, arguments.reference)
     print(json.dumps(result.to_dict(), indent=2) if arguments.json else result.table())
 
 
-def _weights_list(arguments: argparse.Namespace) -> None:
+def _weights_list(arguments: argparse.Namespace, terminal: _Terminal) -> None:
     rows = weights.status(_folder(arguments.weights_dir))
     if arguments.json:
         print(json.dumps([{**asdict(row), "path": row.path and str(row.path)} for row in rows], indent=2))
@@ -107,12 +116,10 @@ def _weights_list(arguments: argparse.Namespace) -> None:
         print(f"  sha256   {row.sha256}\n  cite     {row.citation}")
 
 
-def _weights_fetch(arguments: argparse.Namespace) -> None:
+def _weights_fetch(arguments: argparse.Namespace, terminal: _Terminal) -> None:
     folder = _folder(arguments.weights_dir)
     for name in arguments.names or ("aliked-n16", "lightglue-aliked"):
-        observer = _Terminal(arguments.quiet)
-        file = weights.fetch(name, weights_dir=folder, offline=arguments.offline, progress=observer.progress("weights"))
-        observer.close()
+        file = weights.fetch(name, weights_dir=folder, offline=arguments.offline, progress=terminal.progress("weights"))
         print(f"{name}: {file.path} ({file.spec.licence})")
 
 
@@ -125,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lgsfm {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    stages: list[tuple[str, Callable[[argparse.Namespace], None], str]] = [
+    stages: list[tuple[str, Command, str]] = [
         (
             "reconstruct",
             _reconstruct,
@@ -144,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_stage(command: argparse.ArgumentParser, function: Callable[[argparse.Namespace], None]) -> None:
+def _add_stage(command: argparse.ArgumentParser, function: Command) -> None:
     command.set_defaults(command=function)
     command.add_argument("images", type=Path, help="folder of photos, with sub-folders")
     command.add_argument("-o", "--output", type=Path, help="output folder (default: beside the photos, IMAGES-lgsfm)")
@@ -196,8 +203,8 @@ def _add_weights(commands: Any) -> None:
         action.add_argument("--weights-dir", default="", help="folder that holds the weights of the networks")
 
 
-def _run(arguments: argparse.Namespace, flags: dict[str, Any]) -> Run:
-    return Run(arguments.images, arguments.output, Settings.from_flags(flags), _Terminal(arguments.quiet))
+def _run(arguments: argparse.Namespace, flags: dict[str, Any], terminal: _Terminal) -> Run:
+    return Run(arguments.images, arguments.output, Settings.from_flags(flags), terminal)
 
 
 def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -237,6 +244,7 @@ class _Terminal(Observer):
         def report(done: int, total: int) -> None:
             bar = self.bars.get(stage)
             if bar is None:
+                self.close()  # stages follow each other
                 unit = UNITS.get(stage, "it")
                 bar = tqdm(
                     desc=f"{stage:8}",
@@ -251,25 +259,26 @@ class _Terminal(Observer):
             bar.total = total
             bar.update(done - bar.n)
             if done >= total:
-                bar.close()
-                del self.bars[stage]
+                bar.close()  # and keep it: the mapper may report its last photo again
+                if stage == "weights":
+                    del self.bars[stage]  # the next file has a bar of its own
 
         return report
 
     def close(self) -> None:
-        """Ends bars that did not reach their total."""
+        """Ends a bar that did not reach its total."""
         for bar in self.bars.values():
             bar.close()
-        self.bars.clear()
 
 
-def _print_cameras(summary: Summary) -> None:
+def _say_cameras(summary: Summary, terminal: _Terminal) -> None:
     lines = ["Cameras:"]
     for row in summary.cameras:
         focal = f"{row['focal_px']:.1f} px (EXIF)" if row["focal_px"] else "a GUESS: no EXIF"
         size = f"{row['width']}x{row['height']}"
         lines.append(f"  {row['num_images']:4} photos  {size:>11}  focal length {focal}  {row['label']}")
-    print("\n".join(lines), file=sys.stderr)
+    terminal.close()
+    terminal.say("\n".join(lines))
 
 
 def table(summary: Summary) -> str:
@@ -283,7 +292,8 @@ def table(summary: Summary) -> str:
     ]
     if summary.features:
         lines.append(f"Features, matcher    {summary.features}, {summary.matcher}")
-    for stage, seconds in summary.seconds.items():
+    stages = {name: value for name, value in summary.seconds.items() if name != "total"}
+    for stage, seconds in {**stages, "total": summary.seconds.get("total", 0.0)}.items():
         lines.append(f"  {stage:18} {seconds:8.1f} s{_work(summary, stage)}")
     if len(summary.models) > 1:
         others = ", ".join(f"{model['path']} ({model['num_reg_images']})" for model in summary.models[1:])

@@ -50,20 +50,31 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
             for reading only.
 
     Raises:
-        CacheError: the file is in use by another process, of another kind or of a newer version.
+        CacheError: the file is in use by another process, of the other kind of store or of a newer version.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any] | None = None) -> None:
         self.path = Path(path)
         self.file = _open(self.path, "r" if identity is None else "a")
+        try:
+            with self._mapped_errors():
+                self._check_header()
+                if identity is not None and "identity" not in self.file.attrs:
+                    self.file.attrs["lgsfm_format"] = FORMAT
+                    self.file.attrs["lgsfm_store"] = type(self).__name__
+                    self.file.attrs["identity"] = json.dumps(identity, ensure_ascii=False)
+                    self.file.flush()
+        except CacheError:
+            self.file.close()
+            raise
+
+    def _check_header(self) -> None:
         version = int(self.file.attrs.get("lgsfm_format", FORMAT))
         if version > FORMAT:
-            self.file.close()
-            raise CacheError(f"{path} was written by a newer lgsfm (format {version}, this one reads {FORMAT}).")
-        if identity is not None and "identity" not in self.file.attrs:
-            self.file.attrs["lgsfm_format"] = FORMAT
-            self.file.attrs["identity"] = json.dumps(identity, ensure_ascii=False)
-            self.file.flush()
+            raise CacheError(f"{self.path} was written by a newer lgsfm (format {version}, this one reads {FORMAT}).")
+        own, kind = type(self).__name__, str(self.file.attrs.get("lgsfm_store", type(self).__name__))
+        if kind != own:
+            raise CacheError(f"{self.path} is a {kind}, not a {own}. Name the other file.")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -79,6 +90,11 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def __iter__(self) -> Iterator[Key]:
+        with self._mapped_errors():
+            keys = self._keys()
+        return iter(keys)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -118,16 +134,21 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
             return group if isinstance(group, h5py.Group) and COMPLETE in group.attrs else None
 
     @contextmanager
-    def _mapped_errors(self, key: Key) -> Iterator[None]:
+    def _mapped_errors(self, key: Key | None = None) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError, ValueError) as exc:
+        except (OSError, RuntimeError, ValueError, KeyError) as exc:  # h5py raises all of these for damage
+            entry = f"{self.path}: entry {key!r}" if key else self.path
             raise CacheError(
-                f"{self.path}: entry {key!r} cannot be read or written: {exc}. Free some disk space, "
+                f"{entry} cannot be read or written: {exc}. Free some disk space, "
                 "or delete the file if it is damaged; the next run makes it again."
             ) from exc
 
     def _path(self, key: Key) -> str:
+        raise NotImplementedError
+
+    def _keys(self) -> list[Key]:
+        """The keys of the complete entries."""
         raise NotImplementedError
 
     def sources(self, key: Key) -> Any:
@@ -144,7 +165,7 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
 class FeatureStore(_Store[str, Features]):
     """Image name -> `Features`; descriptors are float16 in the file, everything else as in memory."""
 
-    def __iter__(self) -> Iterator[str]:
+    def _keys(self) -> list[str]:
         names: list[str] = []
 
         def collect(path: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -152,7 +173,7 @@ class FeatureStore(_Store[str, Features]):
                 names.append(path)
 
         self.file.visititems(collect)
-        return iter(names)
+        return names
 
     def _path(self, key: str) -> str:
         return key
@@ -160,7 +181,8 @@ class FeatureStore(_Store[str, Features]):
     def sources(self, key: str) -> str | None:
         """The `Features.source` of an entry, without reading its data; None if absent."""
         group = self._group(key)
-        return None if group is None else str(group.attrs["source"])
+        with self._mapped_errors(key):
+            return None if group is None else str(group.attrs["source"])
 
     def _read(self, group: h5py.Group) -> Features:
         width, height = group["image_size"][()]
@@ -187,11 +209,13 @@ class FeatureStore(_Store[str, Features]):
 class MatchStore(_Store[Pair, Matches]):
     """(name0, name1) -> `Matches`; the order of the names is part of the key."""
 
-    def __iter__(self) -> Iterator[Pair]:
-        for first, group in self.file.items():
-            for second, entry in group.items():
-                if COMPLETE in entry.attrs:
-                    yield _unquoted(first), _unquoted(second)
+    def _keys(self) -> list[Pair]:
+        return [
+            (_unquoted(first), _unquoted(second))
+            for first, group in self.file.items()
+            for second, entry in group.items()
+            if COMPLETE in entry.attrs
+        ]
 
     def _path(self, key: Pair) -> str:
         return f"{_quoted(key[0])}/{_quoted(key[1])}"
@@ -199,7 +223,8 @@ class MatchStore(_Store[Pair, Matches]):
     def sources(self, key: Pair) -> tuple[str, str] | None:
         """The `Matches.sources` of an entry, without reading its data; None if absent."""
         group = self._group(key)
-        return None if group is None else (str(group.attrs["source0"]), str(group.attrs["source1"]))
+        with self._mapped_errors(key):
+            return None if group is None else (str(group.attrs["source0"]), str(group.attrs["source1"]))
 
     def _read(self, group: h5py.Group) -> Matches:
         sources = (str(group.attrs["source0"]), str(group.attrs["source1"]))
@@ -229,12 +254,24 @@ def _open(path: Path, mode: str) -> h5py.File:
     except (FileNotFoundError, PermissionError) as exc:
         raise CacheError(f"{path} cannot be opened: {exc.strerror}. Check the folder and its permissions.") from exc
     except OSError as exc:
-        if mode == "r" or not path.is_file():
+        if exc.errno is not None:  # the system's trouble (no locks, too many files), not the file's
+            raise CacheError(f"{path} cannot be opened: {exc}.") from exc
+        if mode == "r":
             raise CacheError(f"{path} cannot be opened: {exc}. Delete it; the next run makes it again.") from exc
+        if _is_readable(path):
+            raise CacheError(f"{path} is open for reading in this process. Close that store first.") from exc
         aside = _free_name(path.with_suffix(".damaged"))
         path.rename(aside)
         logger.warning("%s is damaged (%s): set aside as %s, starting it anew.", path, exc, aside.name)
         return h5py.File(path, mode)
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        h5py.File(path, "r").close()
+    except OSError:
+        return False
+    return True
 
 
 def _free_name(path: Path) -> Path:

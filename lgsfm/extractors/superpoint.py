@@ -52,17 +52,19 @@ class SuperPointExtractor:
     def network(self) -> SuperPoint:
         """The network on its device, loaded at first use."""
         from .. import weights
+        from ..models import resolve_device
         from ..models.superpoint import network_from_weights
 
-        return network_from_weights(weights.load(self.weight_file)).to(self.device)
+        return network_from_weights(weights.load(self.weight_file)).to(resolve_device(self.device))
 
     def extract(self, photo: Photo) -> Features:
         """Local features of a photo, the best first."""
         import torch
 
+        from ..models import resolve_device
         from ..models.superpoint import Detection
 
-        image = torch.from_numpy(to_gray(photo.rgb)).to(self.device)[None, None]
+        image = torch.from_numpy(to_gray(photo.rgb)).to(resolve_device(self.device))[None, None]
         options = self.options
         detection = Detection(options.max_keypoints, options.detection_threshold, options.nms_radius)
         found = self.network(image, detection)

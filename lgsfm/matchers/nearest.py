@@ -82,8 +82,11 @@ class NearestMatcher:
         import torch
         import torch.nn.functional as F
 
+        from ..models import resolve_device
+
         check_kind(features, self.kind, "nearest")
-        descriptors = torch.from_numpy(features.descriptors.astype(np.float32)).to(self.device)
+        device = resolve_device(self.device)
+        descriptors = torch.from_numpy(features.descriptors.astype(np.float32)).to(device)
         return PreparedImage(F.normalize(descriptors, dim=1), features.source)
 
     def match_prepared(self, prepared0: PreparedImage, prepared1: PreparedImage) -> Matches:

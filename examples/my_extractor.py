@@ -1,0 +1,40 @@
+"""A new extractor in one file: ORB. A package makes it available to `lgsfm --features orb` with
+
+    [project.entry-points."lgsfm.extractors"]
+    orb = "my_extractor:OrbExtractor"
+"""
+
+import cv2
+import numpy as np
+
+import lgsfm
+from lgsfm.extractors import ExtractorOptions
+from lgsfm.matchers.nearest import NearestMatcher, NearestOptions
+
+
+class OrbExtractor:
+    kind, matcher, weights, options_class = "orb", "nearest", (), ExtractorOptions
+
+    def __init__(self, options, device, fetch):
+        self.options = options
+        self.identity = {"extractor": "orb", "version": 1, "options": options.to_dict()}
+
+    def extract(self, photo):
+        points, bits = cv2.ORB_create(self.options.max_keypoints).detectAndCompute(photo.rgb, None)
+        descriptors = np.unpackbits(bits, axis=1).astype(np.float32) * 2 - 1
+        descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)  # Hamming distance as a dot product
+        return lgsfm.Features(
+            keypoints=photo.to_stored(np.array([p.pt for p in points], np.float32)),
+            descriptors=descriptors,
+            scores=np.array([p.response for p in points], np.float32),
+            image_size=photo.size,
+            extractor=self.kind,
+            orientation=photo.orientation,
+            source=photo.digest,
+        )
+
+
+extractor = OrbExtractor(ExtractorOptions(), "cpu", None)
+photos = [lgsfm.read_photo(f"datasets/courtyard/images/view{i}.jpg", 1024) for i in ("04", "05")]
+matcher = NearestMatcher(NearestOptions(ratio=0.9), "cpu", None, "orb")
+print(len(lgsfm.match(matcher, *map(extractor.extract, photos))), "matches of ORB features")
