@@ -24,7 +24,7 @@ print(f"{len(matches)} matches, for example {points0[0]} px <-> {points1[0]} px"
 photos = [lgsfm.read_photo(path).rgb[..., ::-1] for path in (path0, path1)]
 height = max(photo.shape[0] for photo in photos)
 sheet = np.hstack([cv2.copyMakeBorder(p, 0, height - p.shape[0], 0, 0, cv2.BORDER_CONSTANT) for p in photos])
-for a, b, score in zip(points0, points1 + [photos[0].shape[1], 0], matches.scores, strict=True):
+for a, b, score in zip(points0, points1 + np.array([photos[0].shape[1], 0]), matches.scores, strict=True):
     color = (0, int(255 * score), int(255 * (1 - score)))
     cv2.line(sheet, tuple(map(round, a.tolist())), tuple(map(round, b.tolist())), color, 1, cv2.LINE_AA)
 Path("out").mkdir(exist_ok=True)

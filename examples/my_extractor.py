@@ -1,7 +1,7 @@
 """A new extractor in one file: ORB. A package makes it available to `lgsfm --features orb` with
 
-    [project.entry-points."lgsfm.extractors"]
-    orb = "my_extractor:OrbExtractor"
+[project.entry-points."lgsfm.extractors"]
+orb = "my_extractor:OrbExtractor"
 """
 
 import cv2

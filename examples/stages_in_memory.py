@@ -19,8 +19,6 @@ pairs = lgsfm.select_pairs(names, PairOptions(pairs="exhaustive"))
 lgsfm.match_features(features, pairs, matcher, matches)
 cameras = group_cameras(images, names, CameraOptions(camera_mode="single", camera_model="PINHOLE"))
 log = work / "colmap.log"
-lgsfm.build_database(
-    work / "database.db", features, matches, pairs, cameras, camera_model="PINHOLE", log_path=log
-)
+lgsfm.build_database(work / "database.db", features, matches, pairs, cameras, camera_model="PINHOLE", log_path=log)
 for model in lgsfm.map_database(work / "database.db", images, work / "sparse", log_path=log):
     print(f"model {model.path}: {model.num_reg_images} of {len(names)} images, {model.num_points3D} points")

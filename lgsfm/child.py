@@ -113,7 +113,10 @@ def _main(target: str) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()  # blocks until the parent closes the pipe or dies
+    # Blocks until the parent closes the pipe or dies. Not sys.stdin.buffer.read(), which would hold the lock of the
+    # buffer: the interpreter, when it ends, waits a second for that lock and then aborts.
+    while os.read(0, 1):
+        pass
     os._exit(1)
 
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from . import __version__, weights
 from .errors import LgsfmError
 from .evaluation import evaluate
+from .extractors import ExtractorOptions
 from .pipeline import Observer, Run, Summary, Workspace, default_output
 from .settings import Settings, flag_fields
 from .types import Progress
@@ -29,6 +30,7 @@ from .types import Progress
 __all__ = ["main"]
 
 Command = Callable[[argparse.Namespace, "_Terminal"], None]
+PRESET_FLAGS = {name for preset in ExtractorOptions.presets.values() for name in preset}
 UNITS = {"extract": "photo", "match": "pair", "map": "photo", "weights": "B"}
 
 
@@ -154,21 +156,23 @@ def _parser() -> argparse.ArgumentParser:
 def _add_stage(command: argparse.ArgumentParser, function: Command) -> None:
     command.set_defaults(command=function)
     command.add_argument("images", type=Path, help="folder of photos, with sub-folders")
-    command.add_argument("-o", "--output", type=Path, help="output folder (default: beside the photos, IMAGES-lgsfm)")
+    command.add_argument("-o", "--output", type=Path, help="output folder (default: IMAGES-lgsfm, beside the photos)")
     command.add_argument("--quiet", action="store_true", help="no progress, only the result")
     if function is _reconstruct:
         command.add_argument("--json", action="store_true", help="print the summary as JSON")
     groups: dict[str, Any] = {"": command}
-    for field, value_type, owner in flag_fields():
-        group = groups.setdefault(owner, None) or command.add_argument_group(f"options of {owner}")
-        groups[owner] = group
-        _add_flag(group, field, value_type)
+    for flag in flag_fields():
+        owner = " and ".join(flag.owners)
+        if owner not in groups:
+            groups[owner] = command.add_argument_group(f"options of {owner}")
+        _add_flag(groups[owner], flag.field, flag.value_type)
 
 
 def _add_flag(group: Any, field: Any, value_type: type) -> None:
     """A flag for an options field; it stays unset (None) unless given, so that presets keep their say."""
     name = f"--{field.name.replace('_', '-')}"
-    text = f"{field.metadata['help']} (default: {field.default})".replace("%", "%%")
+    default = "" if field.name in PRESET_FLAGS or field.default == "" or field.default is False else f" (default: {field.default})"
+    text = f"{field.metadata['help']}{default}".replace("%", "%%")
     if value_type is bool:
         group.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=text)
     else:
@@ -209,7 +213,7 @@ def _run(arguments: argparse.Namespace, flags: dict[str, Any], terminal: _Termin
 
 def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
     """The flags that were given."""
-    names = [field.name for field, _, _ in flag_fields()]
+    names = [flag.field.name for flag in flag_fields()]
     return {name: value for name in names if (value := getattr(arguments, name)) is not None}
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from .errors import InputError
 from .extractors import Extractor
-from .images import file_digest, read_photo
+from .images import Photo, file_digest, read_photo
 from .store import sources_of
 from .types import Features, Progress
 
@@ -53,7 +53,8 @@ def extract_features(
         progress: called with (done, total) after each image.
 
     Raises:
-        InputError: a photo is unusable and ``is_strict`` is set, or every photo is unusable.
+        InputError: a photo is unusable and ``is_strict`` is set, or every photo is unusable; or the extractor cannot
+            work at all, for want of the device say.
     """
     report = ExtractionReport()
     todo: list[str] = []
@@ -66,7 +67,7 @@ def extract_features(
     if progress and todo:
         progress(done, len(names))
 
-    def read(name: str) -> object:
+    def read(name: str) -> Photo:
         return read_photo(image_dir / name, extractor.options.max_edge_px or None)
 
     for name, result in read_ahead(todo, read):
@@ -74,13 +75,14 @@ def extract_features(
             photo = result()
             if min(photo.rgb.shape[:2]) < MIN_EDGE_PX:
                 raise InputError(f"{name}: smaller than {MIN_EDGE_PX} pixels.")
-            store[name] = extractor.extract(photo)
-            report.computed.append(name)
         except InputError as exc:
             if is_strict:
                 raise
             report.failed[name] = str(exc)
             store.pop(name, None)
+        else:
+            store[name] = extractor.extract(photo)
+            report.computed.append(name)
         done += 1
         if progress:
             progress(done, len(names))

@@ -38,6 +38,7 @@ def match_features(
     Args:
         features: image name -> features.
         pairs: what to match; worked on in an order that uses each image's prepared features often.
+            One with an image that has no features is skipped, and its old entry removed.
         matcher: see `lgsfm.registry`.
         store: pair -> matches.
         progress: called with (done, total) after each pair.
@@ -52,7 +53,8 @@ def match_features(
         wanted = (sources[pair[0]], sources[pair[1]])
         if None in wanted:
             report.skipped.append(pair)
-        elif sources_of(store, pair) == wanted:
+            store.pop(pair, None)
+        elif all(wanted) and sources_of(store, pair) == wanted:  # of an unknown source nothing is known to be the same
             report.reused.append(pair)
         else:
             todo.append(pair)
@@ -60,7 +62,7 @@ def match_features(
     if progress and todo:
         progress(done, len(pairs))
     prepared = _Recent(lambda name: matcher.prepare(features[name]), PREPARED_IMAGES)
-    for pair in in_blocks(todo, PREPARED_IMAGES // 2):
+    for pair in in_blocks(todo, PREPARED_IMAGES - 2):
         store[pair] = matcher.match_prepared(prepared(pair[0]), prepared(pair[1]))
         report.computed.append(pair)
         done += 1
@@ -70,12 +72,12 @@ def match_features(
 
 
 def in_blocks(pairs: Sequence[Pair], size: int) -> list[Pair]:
-    """The pairs ordered by blocks of ``size`` images, so that two blocks at a time are enough in memory."""
+    """The pairs ordered so that a block of ``size`` images stays in memory while their partners pass one by one."""
     number = {name: i for i, name in enumerate(sorted({name for pair in pairs for name in pair}))}
 
-    def place(pair: Pair) -> tuple[int, int, int, int]:
+    def place(pair: Pair) -> tuple[int, int, int]:
         i, j = number[pair[0]], number[pair[1]]
-        return i // size, j // size, i, j
+        return i // size, j, i
 
     return sorted(pairs, key=place)
 

@@ -38,13 +38,12 @@ class PairOptions(Options):
         Raises:
             InputError: neither a method nor a file.
         """
-        if self.pairs == "auto":
-            return ["exhaustive"] if num_images <= AUTO_EXHAUSTIVE else ["retrieval", "sequential"]
+        automatic = ["exhaustive"] if num_images <= AUTO_EXHAUSTIVE else ["retrieval", "sequential"]
         chosen = [self.pairs] if Path(self.pairs).is_file() else self.pairs.split("+")
         for method in chosen:
-            if method not in METHODS and not Path(method).is_file():
+            if method not in (*METHODS, "auto") and not Path(method).is_file():
                 raise unknown_name("pair selection (and no such file)", method, (*METHODS, "auto", "FILE"))
-        return chosen
+        return [method for name in chosen for method in (automatic if name == "auto" else [name])]
 
 
 def select_pairs(
@@ -120,18 +119,19 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
 def read_pairs(path: Path, names: Iterable[str]) -> list[Pair]:
     """Pairs from a file: two names per line, separated by a tab or a space; ``#`` begins a comment line.
 
-    Names may contain spaces. Raises `InputError` that names the line for a name that is not among ``names``.
+    Names may contain spaces, and begin with ``#``. Raises `InputError` that names the line for a name that is not
+    among ``names``.
     """
     known = set(names)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: names may hold other breaks
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(f"The pair file {path} cannot be read: {exc}.") from exc
     pairs = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
         found = _split_line(line, known)
+        if found is None and (not line.strip() or line.startswith("#")):
+            continue
         if found is None:
             raise InputError(
                 f"{path}, line {number}: expected two image names separated by a tab, got {line!r}. "
@@ -145,9 +145,10 @@ def read_pairs(path: Path, names: Iterable[str]) -> list[Pair]:
 def _split_line(line: str, known: set[str]) -> Pair | None:
     """The two known names of a line: at a tab, else at the one space that leaves two known names."""
     separator = "\t" if "\t" in line else " "
-    parts = line.strip().split(separator)
+    parts = line.split(separator)
     for i in range(1, len(parts)):
-        first, second = separator.join(parts[:i]).strip(), separator.join(parts[i:]).strip()
+        halves = separator.join(parts[:i]), separator.join(parts[i:])
+        first, second = (half if half in known else half.strip() for half in halves)
         if first in known and second in known:
             return first, second
     return None

@@ -6,14 +6,17 @@ Another package adds its own through an entry point in the group ``lgsfm.extract
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from .errors import unknown_name
+from .errors import InputError, unknown_name
 
-__all__ = ["available", "component_class"]
+__all__ = ["available", "component_class", "component_classes"]
+
+logger = logging.getLogger(__name__)
 
 BUILT_IN = {
     "extractor": {
@@ -42,9 +45,30 @@ def available(kind: str) -> dict[str, str]:
 
 
 def component_class(kind: str, name: str) -> Any:
-    """The class of a component, imported on demand. Raises `InputError` that lists the names there are."""
+    """The class of a component, imported on demand.
+
+    Raises:
+        InputError: there is no such component (the message lists those there are), or its package is broken.
+    """
     known = available(kind)
     if name not in known:
         raise unknown_name(kind, name, known)
     module, _, class_name = known[name].partition(":")
-    return getattr(import_module(module), class_name)
+    try:
+        return getattr(import_module(module), class_name)
+    except (ImportError, AttributeError) as exc:
+        raise InputError(
+            f"The {kind} '{name}' ({known[name]}) cannot be loaded: {exc}. Repair or remove its package."
+        ) from exc
+
+
+@cache
+def component_classes(kind: str) -> dict[str, Any]:
+    """The components of a kind that can be loaded: name -> class. One that is broken must not stop the others."""
+    classes = {}
+    for name in available(kind):
+        try:
+            classes[name] = component_class(kind, name)
+        except InputError as exc:
+            logger.warning("%s", exc)
+    return classes

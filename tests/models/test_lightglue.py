@@ -47,9 +47,7 @@ def run_plain(network, keypoints, descriptors, adaptivity):
 def random_pair(seed, m=60, n=45, dim=256):
     generator = torch.Generator().manual_seed(seed)
     keypoints = tuple(torch.rand(k, 2, generator=generator) * 2 - 1 for k in (m, n))
-    descriptors = tuple(
-        torch.nn.functional.normalize(torch.randn(k, dim, generator=generator), dim=1) for k in (m, n)
-    )
+    descriptors = tuple(torch.nn.functional.normalize(torch.randn(k, dim, generator=generator), dim=1) for k in (m, n))
     return keypoints, descriptors
 
 
@@ -115,7 +113,7 @@ def test_swapping_the_images_swaps_the_matches(golden, state):
     assert {tuple(p) for p in there.indices.tolist()} == {(i, j) for j, i in back.indices.tolist()}
 
 
-@pytest.mark.parametrize("m, n", [(0, 5), (5, 0), (0, 0), (1, 1)])
+@pytest.mark.parametrize(("m", "n"), [(0, 5), (5, 0), (0, 0), (1, 1)])
 def test_few_keypoints(m, n):
     network = LightGlue(layers=2).eval()
     pair = random_pair(0, m, n)

@@ -1,0 +1,83 @@
+"""What the tests of the command line share."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+
+from lgsfm.cli import main
+
+SIFT = ("--features", "sift", "--max-edge-px", "800", "--max-keypoints", "1500")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command line that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(*argv: str | Path) -> Ran:
+    """A command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = main([str(word) for word in argv])
+        except SystemExit as exc:
+            code = int(exc.code or 0)
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+def command(*argv: str | Path) -> list[str]:
+    """A command line for a process of its own."""
+    return [sys.executable, "-m", "lgsfm", *(str(word) for word in argv)]
+
+
+def run_process(*argv: str | Path, **environment: str) -> Ran:
+    """A command line in a process of its own."""
+    ended = subprocess.run(
+        command(*argv), capture_output=True, text=True, encoding="utf-8", env={**os.environ, **environment}, check=False
+    )
+    return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+
+def copy_photos(source: Path, target: Path, names: Iterable[str]) -> Path:
+    """Some photos of a folder in a folder of their own."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copy(source / name, target / name)
+    return target
+
+
+def views(*numbers: int) -> list[str]:
+    """Names of photos of the courtyard."""
+    return [f"view{number:02}.jpg" for number in numbers]
+
+
+def summary_of(output: Path) -> dict[str, Any]:
+    return json.loads((output / "summary.json").read_text(encoding="utf-8"))
+
+
+def statistics(output: Path) -> dict[str, float]:
+    """The best model of an output folder, in figures."""
+    model = pycolmap.Reconstruction(output / "sparse" / "0")
+    return {
+        "images": model.num_reg_images(),
+        "points": model.num_points3D(),
+        "observations": model.compute_num_observations(),
+        "track length": model.compute_mean_track_length(),
+        "reprojection error": model.compute_mean_reprojection_error(),
+    }

@@ -1,0 +1,256 @@
+"""The child process: results, progress, errors, sudden ends of either side."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lgsfm.child import LAST_LINES, run_in_child
+from lgsfm.errors import CacheError, InputError, LgsfmError, ReconstructionError
+
+TARGETS = '''
+"""Functions that the tests call in a child process."""
+import ctypes, os, pathlib, signal, sys, time
+
+from lgsfm import errors
+
+
+def echo(*, report, **arguments):
+    return arguments
+
+
+def count(*, report, total):
+    for done in range(total + 1):
+        report(done, total)
+    return "counted"
+
+
+def fail(*, report, error, message):
+    raise getattr(errors, error)(message)
+
+
+def crash(*, report):
+    return 1 // 0
+
+
+def abort(*, report, lines):
+    for i in range(lines):
+        print(f"line {i}", file=sys.stderr, flush=True)
+    os.abort()
+
+
+def leave(*, report, code):
+    os._exit(code)
+
+
+def chatter(*, report):
+    print("a line on stdout")
+    print('{"result": "a forgery"}', flush=True)
+    os.write(1, b"bytes on stdout, as C++ writes them\\n")
+    ctypes.CDLL(None).puts(b"a line of the C library")
+    ctypes.CDLL(None).fflush(None)
+    print("a line on stderr", file=sys.stderr)
+    return "the result"
+
+
+def ignores_sigint(*, report):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.05)
+    return "still here"
+
+
+def sleep(*, report, ready):
+    pathlib.Path(ready).write_text(str(os.getpid()))
+    time.sleep(120)
+
+
+def map_forever(*, report, ready, folder):
+    """Busy in COLMAP's C++ code, not in Python."""
+    import pycolmap
+
+    options = pycolmap.SyntheticDatasetOptions(num_rigs=1, num_frames_per_rig=40, num_points3D=1500)
+    work = pathlib.Path(folder)
+    database = pycolmap.Database.open(work / "database.db")
+    pycolmap.synthesize_dataset(options, database)
+    database.close()
+    pathlib.Path(ready).write_text(str(os.getpid()))
+    for i in range(1000):
+        (work / str(i)).mkdir()
+        pycolmap.incremental_mapping(work / "database.db", work, work / str(i))
+'''
+
+PARENT = """
+import sys
+from pathlib import Path
+from lgsfm.child import run_in_child
+target, ready, folder = sys.argv[1:]
+arguments = {"ready": ready} | ({"folder": folder} if "map" in target else {})
+run_in_child(target, arguments, Path(folder) / "child.log")
+"""
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The child's log; the functions above become importable in the child."""
+    (tmp_path / "child_targets.py").write_text(TARGETS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path / "child.log"
+
+
+def test_the_result_comes_back_as_it_is(log: Path) -> None:
+    arguments = {"text": "é 中 # % \n", "number": 0.1, "list": [1, None, True], "nested": {"a": {"b": []}}}
+    assert run_in_child("child_targets:echo", arguments, log) == arguments
+
+
+def test_a_result_of_a_megabyte_does_not_block(log: Path) -> None:
+    text = "x" * 1_000_000
+    assert run_in_child("child_targets:echo", {"text": text}, log) == {"text": text}
+
+
+def test_progress_is_forwarded_in_order(log: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    assert run_in_child("child_targets:count", {"total": 4}, log, progress=lambda *step: seen.append(step)) == "counted"
+    assert seen == [(i, 4) for i in range(5)]
+
+
+def test_progress_may_be_left_out(log: Path) -> None:
+    assert run_in_child("child_targets:count", {"total": 2}, log) == "counted"
+
+
+@pytest.mark.parametrize("error", [InputError, CacheError, ReconstructionError])
+def test_our_errors_keep_type_and_message(log: Path, error: type[LgsfmError]) -> None:
+    with pytest.raises(error) as caught:
+        run_in_child("child_targets:fail", {"error": error.__name__, "message": "what, where, what to do: é"}, log)
+    assert type(caught.value) is error
+    assert str(caught.value) == "what, where, what to do: é"
+
+
+def test_a_foreign_error_is_a_reconstruction_error_with_its_traceback(log: Path) -> None:
+    with pytest.raises(ReconstructionError, match=r"COLMAP \(crash\) ended with code 1\.") as caught:
+        run_in_child("child_targets:crash", {}, log)
+    assert "ZeroDivisionError" in str(caught.value)
+    assert str(log) in str(caught.value)
+
+
+def test_an_abort_is_reported_with_the_last_lines_of_the_log(log: Path) -> None:
+    with pytest.raises(ReconstructionError, match=r"COLMAP \(abort\) was killed by signal SIGABRT") as caught:
+        run_in_child("child_targets:abort", {"lines": 100}, log)
+    message = str(caught.value)
+    assert "  line 99" in message.splitlines()
+    assert "line 50" not in message
+    assert len(message.splitlines()) == LAST_LINES + 1
+    assert "the next run goes on" in message
+
+
+def test_a_silent_exit_is_an_error_too(log: Path) -> None:
+    with pytest.raises(ReconstructionError, match=r"\(leave\) ended with code 0"):
+        run_in_child("child_targets:leave", {"code": 0}, log)
+
+
+def test_a_child_that_is_killed_is_reported(log: Path, tmp_path: Path) -> None:
+    """As by the kernel when memory runs out."""
+    ready = tmp_path / "ready"
+
+    def kill() -> None:
+        os.kill(wait_for_pid(ready), signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(ReconstructionError, match="SIGKILL"):
+        run_in_child("child_targets:sleep", {"ready": str(ready)}, log)
+
+
+def test_what_the_function_prints_goes_to_the_log_and_never_into_the_result(
+    log: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_in_child("child_targets:chatter", {}, log) == "the result"
+    text = log.read_text()
+    for line in ("a line on stdout", "bytes on stdout", "a line of the C library", "a line on stderr", "a forgery"):
+        assert line in text
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_log_is_appended_to_and_a_good_end_leaves_nothing_in_it(log: Path) -> None:
+    log.write_text("before\n")
+    run_in_child("child_targets:echo", {}, log)
+    assert log.read_text() == "before\n"
+
+
+def test_a_good_end_is_quick(log: Path) -> None:
+    """The thread that watches the parent must not hold up the end of the child."""
+    start = time.perf_counter()
+    for _ in range(4):
+        run_in_child("child_targets:echo", {}, log)
+    assert time.perf_counter() - start < 4
+
+
+def test_ctrl_c_is_the_parents_to_handle(log: Path) -> None:
+    assert run_in_child("child_targets:ignores_sigint", {}, log) == "still here"
+
+
+def test_an_exception_in_the_parent_ends_the_child(log: Path, tmp_path: Path) -> None:
+    children_before = child_pids()
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_child("child_targets:count", {"total": 1_000_000}, log, progress=interrupt)
+    assert child_pids() == children_before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("target", ["sleep", "map_forever"])
+def test_the_child_ends_when_its_parent_is_killed(log: Path, tmp_path: Path, target: str) -> None:
+    ready = tmp_path / "ready"
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, f"child_targets:{target}", str(ready), str(tmp_path)])
+    child = wait_for_pid(ready)
+    try:
+        if target == "map_forever":
+            time.sleep(0.5)  # well inside the mapper
+        assert is_alive(child)
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 5
+        while is_alive(child) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not is_alive(child)
+    finally:
+        parent.kill()
+        if is_alive(child):
+            os.kill(child, signal.SIGKILL)
+
+
+def wait_for_pid(path: Path, seconds: float = 30) -> int:
+    """The process id in a file that a child will write."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if path.exists() and (text := path.read_text()):
+            return int(text)
+        time.sleep(0.02)
+    raise AssertionError(f"{path} did not appear")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has waited for does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return not stat.parent.parent.joinpath("self").exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:  # gone in between
+        return False
+
+
+def child_pids() -> set[int]:
+    """The processes that this one has started and that still run."""
+    path = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    return {int(pid) for pid in path.read_text().split()} if path.exists() else set()

@@ -1,0 +1,188 @@
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from lgsfm import pairing
+from lgsfm.errors import CacheError, InputError
+from lgsfm.pairing import PairOptions, read_pairs, select_pairs, similar_pairs, write_pairs
+from lgsfm.retrievers.vlad import VladOptions, VladRetriever
+from lgsfm.types import Features
+
+NAMES = ["d.jpg", "a.jpg", "c.jpg", "b.jpg", "e.jpg"]
+
+
+def select(pairs, names=NAMES, features=None, retriever=None, **options):
+    return select_pairs(names, PairOptions(pairs=pairs, **options), features=features, retriever=retriever)
+
+
+def unit_rows(n, dim, seed=0):
+    rows = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def described(descriptors):
+    n = len(descriptors)
+    return Features(np.zeros((n, 2), np.float32), descriptors, np.ones(n, np.float32), (9, 9), "sift")
+
+
+def collection(scenes=4, views=3, words=40, per_image=150, seed=0):
+    """Images of some scenes: those of one see the same things, each with noise, in names that mix the scenes."""
+    rng = np.random.default_rng(seed)
+    things = unit_rows(scenes * words, 32, seed).reshape(scenes, words, 32)
+    images = {}
+    for view in range(views):
+        for scene in range(scenes):
+            seen = things[scene, rng.integers(0, words, per_image)] + 0.05 * rng.normal(size=(per_image, 32))
+            seen /= np.linalg.norm(seen, axis=1, keepdims=True)
+            images[f"{view}-{scene}.jpg"] = described(seen.astype(np.float32))
+    return images
+
+
+# --- methods -------------------------------------------------------------------------------------------
+
+
+def test_exhaustive_is_each_pair_once():
+    assert select("exhaustive") == list(combinations(sorted(NAMES), 2))
+
+
+def test_sequential_is_the_next_ones_in_name_order():
+    pairs = select("sequential", overlap=2)
+    assert ("a.jpg", "c.jpg") in pairs
+    assert ("a.jpg", "d.jpg") not in pairs
+    assert len(pairs) == 4 + 3
+    assert select("sequential", overlap=99) == select("exhaustive")
+
+
+@pytest.mark.parametrize("method", ["exhaustive", "sequential"])
+def test_the_order_of_the_images_does_not_matter(method):
+    assert select(method, overlap=2) == select(method, NAMES[::-1], overlap=2)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(60, ["exhaustive"]), (61, ["retrieval", "sequential"])])
+def test_auto_depends_on_the_number_of_images(count, expected):
+    assert PairOptions().methods(count) == expected
+    assert PairOptions(pairs="auto+sequential").methods(count) == [*expected, "sequential"]
+
+
+def test_methods_and_files_can_be_joined(tmp_path):
+    file = tmp_path / "own pairs.txt"
+    file.write_text("e.jpg a.jpg\n")
+    joined = select(f"sequential+{file}", overlap=1)
+    assert joined == sorted([*select("sequential", overlap=1), ("a.jpg", "e.jpg")])
+    assert select("exhaustive+sequential") == select("exhaustive")
+
+
+def test_a_file_name_may_hold_a_plus(tmp_path):
+    file = tmp_path / "a+b.txt"
+    file.write_text("b.jpg a.jpg\n")
+    assert select(str(file)) == [("a.jpg", "b.jpg")]
+
+
+def test_an_unknown_method_names_the_choices():
+    with pytest.raises(InputError, match=r"'exhaustiv'. Available: FILE, auto, .* Did you mean 'exhaustive'"):
+        select("exhaustiv")
+
+
+@pytest.mark.parametrize("names", [[], ["a.jpg"]])
+def test_too_few_images_give_no_pairs(names):
+    retriever = VladRetriever(VladOptions())
+    features = {name: described(unit_rows(9, 8)) for name in names}
+    for method in ("exhaustive", "sequential", "retrieval"):
+        assert select(method, names, features, retriever) == []
+
+
+# --- pair files ----------------------------------------------------------------------------------------
+
+
+def from_file(tmp_path, text, names=NAMES):
+    file = tmp_path / "pairs.txt"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_pairs(file, names)
+
+
+def test_duplicates_turned_and_self_pairs(tmp_path):
+    (tmp_path / "p").write_text("b.jpg\ta.jpg\na.jpg b.jpg\nc.jpg c.jpg\nc.jpg\tb.jpg\n")
+    assert select(str(tmp_path / "p")) == [("a.jpg", "b.jpg"), ("b.jpg", "c.jpg")]
+
+
+ODD = ["a b.jpg", "a", "b.jpg", " lead.jpg", "trail .jpg ", "#1.jpg", "tab\there.jpg", "é 中.jpg", "x/y z.jpg", "n\x85.jpg"]
+
+
+@pytest.mark.parametrize("pair", combinations(sorted(ODD), 2))
+def test_odd_names_survive_the_file(pair, tmp_path):
+    write_pairs(tmp_path / "pairs.txt", [pair])
+    assert read_pairs(tmp_path / "pairs.txt", ODD) == [pair]
+
+
+def test_spaces_in_names_of_a_file_separated_by_spaces(tmp_path):
+    assert from_file(tmp_path, "x/y z.jpg é 中.jpg\n", ["x/y z.jpg", "é 中.jpg"]) == [("x/y z.jpg", "é 中.jpg")]
+
+
+def test_comments_blank_lines_and_windows_files(tmp_path):
+    text = b"\xef\xbb\xbf# a.jpg b.jpg\r\n\r\n  a.jpg \t b.jpg  \r\nb.jpg  c.jpg\r\n"
+    assert from_file(tmp_path, text) == [("a.jpg", "b.jpg"), ("b.jpg", "c.jpg")]
+
+
+@pytest.mark.parametrize("line", ["a.jpg\tmissing.jpg", "a.jpg", "a.jpg b.jpg c.jpg", r"a.jpg .\b.jpg"])
+def test_the_line_of_an_unknown_name_is_told(line, tmp_path):
+    with pytest.raises(InputError, match=r"pairs\.txt, line 3: expected two image names"):
+        from_file(tmp_path, f"# comment\na.jpg b.jpg\n{line}\n")
+
+
+def test_a_file_that_is_no_text_or_cannot_be_written(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        from_file(tmp_path, b"\xff\xfe\x00")
+    with pytest.raises(CacheError, match="cannot be written"):
+        write_pairs(tmp_path / "no" / "pairs.txt", [])
+
+
+# --- retrieval -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 7, 64, 65])
+@pytest.mark.parametrize("neighbors", [1, 5, 100])
+def test_blocks_equal_the_whole_matrix(n, neighbors, monkeypatch):
+    monkeypatch.setattr(pairing, "BLOCK", 16)
+    names = [f"{i:03}" for i in np.random.default_rng(n).permutation(n)]
+    descriptors = unit_rows(n, 8, seed=n)
+    similarity = descriptors @ descriptors.T - 9 * np.eye(n)
+    best = np.argsort(-similarity, axis=1)[:, : min(neighbors, n - 1)]
+    expected = {tuple(sorted((names[i], names[j]))) for i in range(n) for j in best[i]}
+    assert similar_pairs(names, descriptors, neighbors) == expected
+
+
+def test_vlad_finds_the_images_of_the_same_scene():
+    features = collection(scenes=4, views=3)
+    pairs = select("retrieval", list(features), features, VladRetriever(VladOptions(words=16)), neighbors=2)
+    assert pairs == [pair for pair in combinations(sorted(features), 2) if pair[0][2:] == pair[1][2:]]
+
+
+def test_vlad_is_deterministic_and_normalised():
+    features = collection()
+    first, second = (VladRetriever(VladOptions(words=8)).describe(list(features), features) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert first.shape == (12, 8 * 32)
+    assert first.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
+
+
+def test_images_without_keypoints_disturb_nobody():
+    features = collection()
+    empty = {f"empty{i}.jpg": described(np.zeros((0, 32), np.float32)) for i in range(2)}
+    retriever = VladRetriever(VladOptions(words=16))
+    pairs = select("retrieval", [*features, *empty], {**features, **empty}, retriever, neighbors=2)
+    assert set(select("retrieval", list(features), features, retriever, neighbors=2)) <= set(pairs)
+    assert np.isfinite(retriever.describe(list(empty), empty)).all()
+    assert select("retrieval", list(empty), empty, retriever) == [("empty0.jpg", "empty1.jpg")]
+
+
+def test_images_without_features_are_left_out_of_retrieval():
+    features = collection()
+    pairs = select("retrieval", [*features, "failed.jpg"], features, VladRetriever(VladOptions()), neighbors=99)
+    assert pairs == list(combinations(sorted(features), 2))
+
+
+def test_retrieval_says_what_it_needs():
+    with pytest.raises(InputError, match="extract features first"):
+        select("retrieval")

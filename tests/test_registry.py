@@ -1,0 +1,76 @@
+import logging
+import sys
+
+import pytest
+
+from lgsfm import registry
+from lgsfm.errors import InputError
+from lgsfm.registry import BUILT_IN, available, component_class, component_classes
+from lgsfm.settings import Settings
+
+PLUGIN = """
+from lgsfm.extractors import ExtractorOptions
+class Corners:
+    options_class = ExtractorOptions
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Installs a package with entry points, as pip leaves it behind: ``install(group, {name: "module:Class"})``."""
+
+    def add(group, points):
+        info = tmp_path / "somebody-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: somebody\nVersion: 1.0\n")
+        lines = [f"{name} = {value}" for name, value in points.items()]
+        (info / "entry_points.txt").write_text("\n".join([f"[lgsfm.{group}]", *lines]))
+        (tmp_path / "somebody.py").write_text(PLUGIN)
+        forget()
+
+    def forget():
+        available.cache_clear()
+        component_classes.cache_clear()
+
+    monkeypatch.syspath_prepend(tmp_path)
+    yield add
+    sys.modules.pop("somebody", None)
+    forget()
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in BUILT_IN.items() for name in names])
+def test_built_in_components_exist(kind, name):
+    assert component_class(kind, name).__module__ == f"lgsfm.{kind}s.{name}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "typo", "near"), [("extractor", "supperpoint", "superpoint"), ("matcher", "lightglu", "lightglue")]
+)
+def test_unknown_name_lists_what_there_is(kind, typo, near):
+    with pytest.raises(InputError) as caught:
+        component_class(kind, typo)
+    assert f"Unknown {kind} '{typo}'. Available: {', '.join(sorted(BUILT_IN[kind]))}" in str(caught.value)
+    assert f"Did you mean '{near}'?" in str(caught.value)
+
+
+def test_another_package_adds_an_extractor(install):
+    install("extractors", {"corners": "somebody:Corners"})
+    assert list(available("extractor")) == sorted([*BUILT_IN["extractor"], "corners"])
+    assert component_class("extractor", "corners").__module__ == "somebody"
+    assert Settings.from_flags({"features": "corners"}).run.features == "corners"
+    assert "corners" not in available("matcher")
+
+
+def test_a_built_in_name_cannot_be_taken(install):
+    install("extractors", {"sift": "somebody:Corners"})
+    assert component_class("extractor", "sift").__module__ == "lgsfm.extractors.sift"
+
+
+@pytest.mark.parametrize("target", ["no_such_module_of_anybody:Corners", "somebody:Edges"])
+def test_a_broken_package_does_not_stop_the_others(install, target, caplog):
+    install("extractors", {"broken": target})
+    with caplog.at_level(logging.WARNING, logger=registry.__name__):
+        assert Settings.from_flags({"features": "sift", "contrast_threshold": 0.02}).run.features == "sift"
+    assert f"'broken' ({target}) cannot be loaded" in caplog.text
+    with pytest.raises(InputError, match="Repair or remove its package"):
+        component_class("extractor", "broken")

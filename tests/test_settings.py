@@ -1,0 +1,119 @@
+import re
+
+import pytest
+
+from lgsfm import weights
+from lgsfm.errors import InputError
+from lgsfm.extractors.aliked import AlikedOptions
+from lgsfm.extractors.sift import SiftOptions
+from lgsfm.settings import QUALITIES, Settings, choose_features, flag_fields
+
+
+def settings(**flags):
+    return Settings.from_flags(flags)
+
+
+def sift(**flags):
+    return settings(features="sift", **flags).make_extractor("sift")
+
+
+def test_flags_reach_the_options_that_have_them():
+    chosen = settings(mapper="global", overlap=3, max_error_px=2, camera_mode="single", ratio=0.7, words=16)
+    assert chosen.mapping.mapper == "global"
+    assert chosen.pairs.overlap == 3
+    assert chosen.verification.max_error_px == 2.0
+    assert chosen.cameras.camera_mode == "single"
+    assert chosen.make_matcher("nearest", sift()).options.ratio == 0.7
+    assert chosen.make_retriever().options.words == 16
+
+
+def test_a_misspelt_flag_lists_the_valid_ones_and_the_nearest():
+    with pytest.raises(InputError) as caught:
+        settings(max_keypionts=500)
+    assert "Unknown option 'max_keypionts'" in str(caught.value)
+    assert "Did you mean 'max_keypoints'?" in str(caught.value)
+    assert {"mapper", "ratio", "variant", "words", "seed"} <= set(re.findall(r"\w+", str(caught.value)))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"features": "surf"}, "Unknown extractor 'surf'"),
+        ({"matcher": "flann"}, "Unknown matcher 'flann'"),
+        ({"retriever": "netvlad"}, "Unknown retriever 'netvlad'"),
+        ({"retriever": "auto"}, "Unknown retriever 'auto'"),  # else it would show after the extraction
+        ({"quality": "best"}, "quality: 'best'. Available: extreme, high, low, medium"),
+        ({"mapper": "fast"}, "mapper: 'fast'"),
+        ({"camera_model": "PINHOL"}, "Did you mean 'PINHOLE'?"),
+    ],
+)
+def test_bad_choices_show_at_once(flags, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        settings(**flags)
+
+
+def test_a_flag_of_another_component_is_refused():
+    with pytest.raises(InputError, match="Option variant is of aliked, not of the extractor 'sift'"):
+        sift(variant="n32")
+    with pytest.raises(InputError, match="detection_threshold is of aliked and superpoint, not of the extractor 'sift'"):
+        sift(detection_threshold=0.1)
+    with pytest.raises(InputError, match="Option depth_confidence is of lightglue, not of the matcher 'nearest'"):
+        settings(depth_confidence=0.5).make_matcher("auto", sift())
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_preset_then_flag(quality):
+    preset = SiftOptions.presets[quality]
+    assert sift(quality=quality).options == SiftOptions(**preset)
+    changed = sift(quality=quality, max_keypoints=77).options
+    assert (changed.max_keypoints, changed.max_edge_px) == (77, preset["max_edge_px"])
+
+
+def test_better_quality_means_more_pixels_and_keypoints():
+    assert QUALITIES == ("low", "medium", "high", "extreme")
+    for options in (AlikedOptions, SiftOptions):
+        presets = [options.presets[quality] for quality in QUALITIES]
+        for name in ("max_edge_px", "max_keypoints"):
+            values = [preset[name] for preset in presets]
+            assert values == sorted(set(values))
+
+
+SUPERPOINT = {"superpoint", "lightglue-superpoint"}
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [
+        (SUPERPOINT, "superpoint"),
+        ({"superpoint"}, "aliked"),
+        ({"lightglue-superpoint"}, "aliked"),
+        (set(), "aliked"),
+    ],
+)
+def test_auto_takes_superpoint_only_if_its_weights_are_in_place(present, expected, monkeypatch, tmp_path):
+    asked = []
+
+    def find(model, weights_dir=None):
+        asked.append(weights_dir)
+        return "file" if model in present else None
+
+    monkeypatch.setattr(weights, "find", find)
+    name, reason = choose_features(settings(weights_dir=str(tmp_path)).run)
+    assert name == expected
+    assert all(model in reason for model in SUPERPOINT - present)
+    assert set(asked) == {tmp_path}
+    assert choose_features(settings(features="sift").run) == ("sift", "asked for")
+
+
+def test_matcher_auto_is_what_fits_the_features():
+    assert settings().make_matcher("auto", sift()).identity["matcher"] == "nearest"
+    with pytest.raises(InputError, match="no LightGlue weights for sift features"):
+        settings().make_matcher("lightglue", sift())
+
+
+def test_each_flag_is_listed_once_and_explained():
+    names = [flag.field.name for flag in flag_fields()]
+    assert len(names) == len(set(names))
+    assert [flag.field.name for flag in flag_fields() if not flag.field.metadata.get("help")] == []
+    owners = {field.name: owner for field, _, owner in flag_fields()}
+    assert (owners["mapper"], owners["variant"], owners["ratio"], owners["words"]) == ("", "aliked", "nearest", "vlad")

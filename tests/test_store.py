@@ -1,0 +1,263 @@
+"""The stores behave as dictionaries, keep what they promise, and survive kills, damage and a second process."""
+
+import itertools
+import logging
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from lgsfm.errors import CacheError
+from lgsfm.store import FORMAT, FeatureStore, MatchStore, sources_of
+from lgsfm.types import Features, Matches
+
+IDENTITY = {"extractor": "sift", "options": {"name": "é 中"}}
+ODD_NAMES = ["a-b/c.jpg", "a/b-c.jpg", "a_b.jpg", "a b.jpg", " a.jpg", "a%2Fb.jpg", "a/b.jpg", "a%b.jpg", "é 中 #.jpg"]
+ODD_NAMES += ["deep/er/and/deeper.jpg", "%25.jpg", "%.jpg", "tab\t.jpg", "line\n.jpg", "back\\slash.jpg", "e\u0301.jpg"]
+
+
+def features(n=20, seed=0, dim=16):
+    rng = np.random.default_rng(seed)
+    descriptors = rng.normal(size=(n, dim)).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    keypoints = rng.uniform(0, 9000, (n, 2)).astype(np.float32)
+    scores = rng.random(n, np.float32)
+    return Features(keypoints, descriptors, scores, (9001, 6000), "sift", orientation=6, source=f"hash {seed}")
+
+
+def matches(n=20, seed=0):
+    rng = np.random.default_rng(seed)
+    indices = rng.integers(0, 100_000, (n, 2)).astype(np.int32)  # beyond 16 bits
+    return Matches(indices, rng.random(n, np.float32), (f"hash {seed}", "hash b"))
+
+
+def pair_of(name):
+    return name, f"{name}.b"
+
+
+KINDS = {"features": (FeatureStore, features, str), "matches": (MatchStore, matches, pair_of)}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    """A store's class, a maker of values and a maker of keys from names."""
+    return KINDS[request.param]
+
+
+def same(one, other):
+    """Equal but for the half precision of descriptors."""
+    for name, value in vars(one).items():
+        if name == "descriptors":
+            np.testing.assert_allclose(getattr(other, name), value, atol=5e-4)
+        else:
+            np.testing.assert_array_equal(getattr(other, name), value)
+            assert np.asarray(getattr(other, name)).dtype == np.asarray(value).dtype
+    return True
+
+
+def test_behaves_as_a_dictionary(kind, tmp_path):
+    make_store, make, key = kind
+    first, second, third = map(key, ["b.jpg", "a/b.jpg", "é.jpg"])
+    with make_store(tmp_path / "s.h5", IDENTITY) as store:
+        for mapping in (store, {}):
+            assert (len(mapping), list(mapping), first in mapping) == (0, [], False)
+            mapping[first], mapping[second] = make(5), make(6)
+            mapping[first] = make(7)  # replaced
+            mapping.update({third: make(8)})
+            assert {k: len(v) for k, v in mapping.items()} == {first: 7, second: 6, third: 8}
+            assert set(mapping.keys()) == {first, second, third}
+            del mapping[second]
+            assert len(mapping.pop(third)) == 8
+            assert mapping.pop(third, None) is None
+            assert mapping.get(second) is None
+            assert second not in mapping
+            assert len(mapping) == 1
+            assert sources_of(mapping, first) == sources_of({0: make(7)}, 0) != None  # noqa: E711
+            assert sources_of(mapping, second) is None
+            with pytest.raises(KeyError):
+                mapping[second]
+            with pytest.raises(KeyError):
+                del mapping[second]
+
+
+@pytest.mark.parametrize("n", [0, 1, 300])
+def test_what_goes_in_comes_out(kind, n, tmp_path):
+    make_store, make, key = kind
+    with make_store(tmp_path / "s.h5", IDENTITY) as store:
+        store[key("a.jpg")] = make(n)
+        assert same(make(n), store[key("a.jpg")])
+    with make_store(tmp_path / "s.h5") as store:
+        assert same(make(n), store[key("a.jpg")])
+        assert store.identity == IDENTITY
+
+
+def test_odd_names_never_meet(kind, tmp_path):
+    make_store, make, key = kind
+    expected = {key(name): make(seed=i) for i, name in enumerate(ODD_NAMES)}
+    if make_store is MatchStore:
+        expected |= {pair: make(seed=99) for pair in itertools.permutations(ODD_NAMES, 2)}
+    with make_store(tmp_path / "s.h5", IDENTITY) as store:
+        store.update(expected)
+        assert set(store) == set(expected)
+        assert all(same(value, store[k]) for k, value in expected.items())
+
+
+def test_the_order_of_a_pair_is_part_of_its_key(tmp_path):
+    with MatchStore(tmp_path / "s.h5", IDENTITY) as store:
+        store["a", "b"] = matches()
+        assert ("b", "a") not in store
+
+
+def test_hlocs_tools_can_read_the_features(tmp_path):
+    with FeatureStore(tmp_path / "s.h5", IDENTITY) as store:
+        store["sub/é.jpg"] = features(20, dim=16)
+    with h5py.File(tmp_path / "s.h5") as file:
+        group = file["sub/é.jpg"]
+        np.testing.assert_array_equal(group["keypoints"], features().keypoints)
+        np.testing.assert_allclose(group["descriptors"][()].T, features().descriptors, atol=5e-4)
+        assert group["descriptors"].shape == (16, 20)
+        assert group["scores"].shape == (20,)
+        assert group["image_size"][()].tolist() == [9001, 6000]
+
+
+def test_an_entry_without_the_mark_is_absent_and_written_again(kind, tmp_path):
+    make_store, make, key = kind
+    with make_store(tmp_path / "s.h5", IDENTITY) as store:
+        store[key("a.jpg")], store[key("b.jpg")] = make(), make()
+    with h5py.File(tmp_path / "s.h5", "a") as file:
+        marked = []
+        file.visititems(lambda path, item: marked.append(path) if "complete" in item.attrs else None)
+        del file[marked[0]].attrs["complete"]
+    with make_store(tmp_path / "s.h5", IDENTITY) as store:
+        assert list(store) == [key("b.jpg")]
+        assert store.sources(key("a.jpg")) is None
+        store[key("a.jpg")] = make(3)
+        assert len(store[key("a.jpg")]) == 3
+
+
+# --- trouble with the file -----------------------------------------------------------------------------
+
+
+def in_child(code, *arguments):
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_a_second_process_is_told(tmp_path):
+    code = """
+import sys
+from lgsfm.errors import CacheError
+from lgsfm.store import FeatureStore
+for identity in ({}, None):
+    try:
+        FeatureStore(sys.argv[1], identity)
+    except CacheError as exc:
+        print(exc)
+"""
+    with FeatureStore(tmp_path / "s.h5", IDENTITY) as store:
+        store["a.jpg"] = features()
+        done = in_child(code, tmp_path / "s.h5")
+        assert done.stdout.count("is in use by another process") == 2, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["s.h5"]  # nothing was set aside
+
+
+def test_a_store_open_for_reading_is_not_taken_for_damaged(tmp_path):
+    with FeatureStore(tmp_path / "s.h5", IDENTITY) as store:
+        store["a.jpg"] = features()
+    with FeatureStore(tmp_path / "s.h5") as reader:
+        with pytest.raises(CacheError, match="Close that store first"):
+            FeatureStore(tmp_path / "s.h5", IDENTITY)
+        assert same(features(), reader["a.jpg"])
+    assert [path.name for path in tmp_path.iterdir()] == ["s.h5"]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"garbage" * 500])
+def test_a_damaged_file_is_set_aside(damage, tmp_path, caplog):
+    path = tmp_path / "s.h5"
+    for _ in range(2):
+        with FeatureStore(path, IDENTITY) as store:
+            store["a.jpg"] = features()
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(CacheError, match="Delete it"):
+            FeatureStore(path)  # a reader changes nothing
+        with caplog.at_level(logging.WARNING), FeatureStore(path, IDENTITY) as store:
+            assert len(store) == 0
+    assert "s.h5 is damaged" in caplog.text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s.damaged", "s.damaged-1", "s.h5"]
+
+
+def test_damage_inside_is_a_cache_error(tmp_path):
+    """Bytes that went bad anywhere give a wrong number or a `CacheError`, never another error."""
+    path = tmp_path / "s.h5"
+    with FeatureStore(path, IDENTITY) as store:
+        store.update({f"{i}.jpg": features(5, i) for i in range(5)})
+    data, found = path.read_bytes(), 0
+    for at in range(96, len(data) - 64, len(data) // 40):
+        path.write_bytes(data[:at] + b"\xff" * 64 + data[at + 64 :])
+        try:
+            with FeatureStore(path) as store:
+                for name in store:
+                    store.sources(name), store[name]
+        except CacheError:
+            found += 1
+    assert found
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    FeatureStore(tmp_path / "s.h5", IDENTITY).close()
+    with h5py.File(tmp_path / "s.h5", "a") as file:
+        file.attrs["lgsfm_format"] = FORMAT + 1
+    for identity in (None, IDENTITY):
+        with pytest.raises(CacheError, match="newer lgsfm"):
+            FeatureStore(tmp_path / "s.h5", identity)
+
+
+def test_the_other_kind_of_store_is_refused(tmp_path):
+    MatchStore(tmp_path / "m.h5", IDENTITY).close()
+    for identity in (None, IDENTITY):
+        with pytest.raises(CacheError, match="is a MatchStore, not a FeatureStore"):
+            FeatureStore(tmp_path / "m.h5", identity)
+
+
+def test_a_missing_file_or_folder_is_a_cache_error(tmp_path):
+    for path, identity in [(tmp_path / "no.h5", None), (tmp_path / "no" / "s.h5", IDENTITY), (tmp_path, IDENTITY)]:
+        with pytest.raises(CacheError, match="cannot be opened"):
+            FeatureStore(path, identity)
+    assert list(tmp_path.iterdir()) == []
+
+
+WRITER = """
+import sys
+import numpy as np
+from lgsfm.store import FeatureStore
+from lgsfm.types import Features
+n = 2000
+value = Features(np.ones((n, 2), np.float32), np.ones((n, 64), np.float32), np.ones(n, np.float32), (9, 9), "sift")
+with FeatureStore(sys.argv[1], {}) as store:
+    for number in range(10_000):
+        store[f"{number % 30}.jpg"] = value  # after a while, entries are replaced
+        print(number, flush=True)
+"""
+
+
+def test_kill_9_loses_no_finished_entry(tmp_path):
+    for round_number in range(4):
+        path = tmp_path / f"{round_number}.h5"
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+        finished = -1
+        while finished < 5 + 15 * round_number:
+            finished = int(writer.stdout.readline())
+        time.sleep(0.0007 * round_number)  # somewhere inside the next entry
+        writer.send_signal(signal.SIGKILL)
+        rest = writer.communicate()[0].split()
+        finished = int(rest[-1]) if rest and rest[-1].isdigit() else finished
+        being_written = f"{(finished + 1) % 30}.jpg"
+        with FeatureStore(path, {}) as store:
+            for number in range(min(finished + 1, 30)):
+                assert f"{number}.jpg" == being_written or (store[f"{number}.jpg"].keypoints == 1).all()
+            store["new.jpg"] = features()
+            assert same(features(), store["new.jpg"])
+        assert not list(tmp_path.glob("*.damaged"))
