@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from .errors import LgsfmError, ReconstructionError
 __all__ = ["run_in_child"]
 
 LAST_LINES = 12  # of the log that an error quotes
+STACK_FRAME = re.compile(r"\s*@\s+0x[0-9a-f]+")  # COLMAP's; they would push the line that tells out of the quote
 
 Report = Callable[[int, int], None]
 
@@ -83,10 +85,11 @@ def run_in_child(target: str, arguments: dict[str, Any], log_path: Path, *, prog
 
 def _obituary(target: str, code: int, log_path: Path) -> str:
     cause = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    lines = log_path.read_text(errors="replace").splitlines()[-LAST_LINES:]
+    name = target.partition(":")[2].removesuffix("_in_child")
+    lines = [line for line in log_path.read_text(errors="replace").splitlines() if not STACK_FRAME.match(line)]
     return (
-        f"COLMAP ({target.partition(':')[2]}) {cause}. Nothing finished before is lost: the next run goes on from "
-        f"there. Its last lines, of {log_path}:\n  " + "\n  ".join(lines)
+        f"COLMAP ({name}) {cause}. Nothing finished before is lost: the next run goes on from "
+        f"there. Its last lines, of {log_path}:\n  " + "\n  ".join(lines[-LAST_LINES:])
     )
 
 

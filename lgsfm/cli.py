@@ -48,9 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with closing(terminal):
             arguments.command(arguments, terminal)
+            sys.stdout.flush()
     except LgsfmError as exc:
         print(f"Error: {exc}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read the result has read enough, as in `lgsfm ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it ends
     except KeyboardInterrupt:
         print("Interrupted. What was finished is kept: the same command goes on from there.", file=sys.stderr)
         return 130
@@ -171,7 +174,11 @@ def _add_stage(command: argparse.ArgumentParser, function: Command) -> None:
 def _add_flag(group: Any, field: Any, value_type: type) -> None:
     """A flag for an options field; it stays unset (None) unless given, so that presets keep their say."""
     name = f"--{field.name.replace('_', '-')}"
-    default = "" if field.name in PRESET_FLAGS or field.default == "" or field.default is False else f" (default: {field.default})"
+    default = (
+        ""
+        if field.name in PRESET_FLAGS or field.default == "" or field.default is False
+        else f" (default: {field.default})"
+    )
     text = f"{field.metadata['help']}{default}".replace("%", "%%")
     if value_type is bool:
         group.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=text)

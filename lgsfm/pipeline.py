@@ -254,6 +254,7 @@ class Run:
         """Stage 3: matches of the pairs; by default of those that stage 2 wrote."""
         pairs = self._selected_pairs() if pairs is None else pairs
         matcher = self.matcher
+        self._write_options()
         with (
             self._timed("match"),
             self._finished_features() as features,
@@ -273,7 +274,7 @@ class Run:
             self._finished_matches() as matches,
         ):
             names = [name for name in self.names if name in features]
-            pairs = [pair for pair in pairs if pair in matches]
+            pairs = [pair for pair in pairs if pair in matches and pair[0] in features and pair[1] in features]
             groups = group_cameras(self.image_dir, names, options)
             self.summary.cameras = [_camera_row(group, options.camera_model) for group in groups]
             identity = digest(

@@ -159,9 +159,9 @@ def flag_fields() -> list[Flag]:
     """Each flag once, those of the run and the stages first."""
     general = [(options, "") for options in (RunOptions, ExtractorOptions, *STAGE_OPTIONS)]
     components = [
-        (component_class(kind, name).options_class, name)
+        (component.options_class, name)
         for kind in ("extractor", "matcher", "retriever")
-        for name in available(kind)
+        for name, component in component_classes(kind).items()
     ]
     flags: dict[str, Flag] = {}
     for options, owner in [*general, *components]:

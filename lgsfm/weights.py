@@ -113,7 +113,10 @@ def fetch(
     if file is not None:
         return file
     if offline or _is_set("LGSFM_OFFLINE") or _is_set("HF_HUB_OFFLINE"):
-        raise _missing(model, [*failures, "nothing was downloaded: offline mode is on (LGSFM_OFFLINE, HF_HUB_OFFLINE)"])
+        raise _missing(
+            model,
+            [*failures, "nothing was downloaded: offline mode is on (--offline, LGSFM_OFFLINE or HF_HUB_OFFLINE)"],
+        )
     known = [spec for alternatives in MODELS.values() for spec in alternatives]
     for spec in specs:
         for source, download in downloads(spec, known):

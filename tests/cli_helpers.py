@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pycolmap
+import pytest
 
 from lgsfm.cli import main
 
@@ -73,7 +74,10 @@ def summary_of(output: Path) -> dict[str, Any]:
 
 def statistics(output: Path) -> dict[str, float]:
     """The best model of an output folder, in figures."""
-    model = pycolmap.Reconstruction(output / "sparse" / "0")
+    return figures_of(pycolmap.Reconstruction(output / "sparse" / "0"))
+
+
+def figures_of(model: pycolmap.Reconstruction) -> dict[str, float]:
     return {
         "images": model.num_reg_images(),
         "points": model.num_points3D(),
@@ -81,3 +85,17 @@ def statistics(output: Path) -> dict[str, float]:
         "track length": model.compute_mean_track_length(),
         "reprojection error": model.compute_mean_reprojection_error(),
     }
+
+
+def nearly(figures: dict[str, float]) -> Any:
+    """Equal to what COLMAP's threads leave open: the sums of a bundle adjustment depend on their order."""
+    return pytest.approx(figures, rel=0.06)
+
+
+def hide_weights(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """As on a computer that has never seen any weights; the cache is ``folder``."""
+    for variable in ("LGSFM_CACHE", "TORCH_HOME", "HF_HOME"):
+        monkeypatch.setenv(variable, str(folder))
+    for variable in ("LGSFM_WEIGHTS", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("lgsfm.weights._package_parents", lambda package: [])

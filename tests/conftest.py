@@ -1,4 +1,7 @@
-"""Pictures and photo files that tests of several modules share."""
+"""Places that tests read from, and pictures and photo files that tests of several modules share."""
+
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +9,8 @@ from PIL import Image
 
 from lgsfm.exif import turn_upright
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, see lgsfm.cli
+ROOT = Path(__file__).resolve().parent.parent
 ORIENTATION = 0x0112
 INVERSE = {6: 8, 8: 6}  # the other codes undo themselves
 
@@ -31,6 +36,27 @@ def saved(path, upright: np.ndarray, orientation: int = 1):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(stored).save(path, "PNG", exif=exif)
     return path
+
+
+@pytest.fixture(scope="session")
+def courtyard() -> Path:
+    """The rendered scene: images/, sparse/, ground_truth.txt."""
+    return ROOT / "datasets" / "courtyard"
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Outputs of the reference networks."""
+    return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def real_photos() -> Path:
+    """The folder of real photos that LGSFM_TEST_DATA names."""
+    folder = os.environ.get("LGSFM_TEST_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("LGSFM_TEST_DATA names no folder of real photos")
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")

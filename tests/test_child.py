@@ -46,6 +46,13 @@ def abort(*, report, lines):
     os.abort()
 
 
+def abort_with_stack(*, report):
+    print("Check failed: a < b", file=sys.stderr)
+    for i in range(40):
+        print(f"    @     0x7fa55bae{i:04x} some_function()", file=sys.stderr, flush=True)
+    os.abort()
+
+
 def leave(*, report, code):
     os._exit(code)
 
@@ -147,6 +154,13 @@ def test_an_abort_is_reported_with_the_last_lines_of_the_log(log: Path) -> None:
     assert "line 50" not in message
     assert len(message.splitlines()) == LAST_LINES + 1
     assert "the next run goes on" in message
+
+
+def test_a_stack_trace_does_not_hide_the_line_that_tells(log: Path) -> None:
+    with pytest.raises(ReconstructionError, match="Check failed: a < b") as caught:
+        run_in_child("child_targets:abort_with_stack", {}, log)
+    assert "some_function" not in str(caught.value)
+    assert "some_function" in log.read_text()
 
 
 def test_a_silent_exit_is_an_error_too(log: Path) -> None:

@@ -76,7 +76,7 @@ def test_behaves_as_a_dictionary(kind, tmp_path):
             assert mapping.get(second) is None
             assert second not in mapping
             assert len(mapping) == 1
-            assert sources_of(mapping, first) == sources_of({0: make(7)}, 0) != None  # noqa: E711
+            assert sources_of(mapping, first) == sources_of({0: make(7)}, 0)
             assert sources_of(mapping, second) is None
             with pytest.raises(KeyError):
                 mapping[second]

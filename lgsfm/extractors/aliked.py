@@ -63,7 +63,7 @@ class AlikedExtractor:
         return FastAliked(network).to(resolve_device(self.device))
 
     def extract(self, photo: Photo) -> Features:
-        """Local features of a photo, the best first."""
+        """Local features of a photo, the best first (ranked before refinement, which moves scores a little)."""
         from ..models import photo_tensor, resolve_device
 
         image = photo_tensor(photo.rgb, resolve_device(self.device))

@@ -61,7 +61,7 @@ def train_codebook(descriptors: np.ndarray, words: int) -> np.ndarray:
     """(words, D) centres by Lloyd's algorithm from a seeded choice of (N, D) L2-normalised descriptors."""
     rng = np.random.default_rng(0)
     centres = descriptors[rng.permutation(len(descriptors))[:words]].copy()
-    for _ in range(TRAINING_ROUNDS):
+    for _ in range(TRAINING_ROUNDS if len(descriptors) else 0):
         nearest = assign(descriptors, centres)
         for word in range(len(centres)):
             members = descriptors[nearest == word]

@@ -1,0 +1,180 @@
+"""The feature stage with a dictionary for the store and an extractor that is a plain function of the photo."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from lgsfm.errors import InputError
+from lgsfm.extraction import MIN_EDGE_PX, extract_features, read_ahead
+from lgsfm.extractors import ExtractorOptions
+from lgsfm.types import Features
+
+
+class ToyExtractor:
+    """One keypoint in the middle of the photo; its descriptor is the mean colour."""
+
+    kind = "toy"
+
+    def __init__(self, **options):
+        self.options = ExtractorOptions(**options)
+        self.seen = []
+
+    def extract(self, photo):
+        self.seen.append(photo.rgb.shape)
+        middle = np.array([[photo.rgb.shape[1] - 1, photo.rgb.shape[0] - 1]], np.float32) / 2
+        colour = photo.rgb.mean((0, 1), dtype=np.float32)[None]
+        keypoints = photo.to_stored(middle)
+        return Features(keypoints, colour, np.ones(1, np.float32), photo.size, "toy", photo.orientation, photo.digest)
+
+
+@pytest.fixture
+def folder(tmp_path, save_photo):
+    """Three photos of different colours."""
+    for i, name in enumerate(["a.png", "é/b c.png", "c.png"]):
+        save_photo(tmp_path / name, np.full((40, 60, 3), 50 * i, np.uint8), orientation=(1, 6, 3)[i])
+    return tmp_path
+
+
+NAMES = ["a.png", "c.png", "é/b c.png"]
+
+
+def colours(store):
+    return {name: found.descriptors[0, 0] for name, found in store.items()}
+
+
+def test_each_photo_gets_its_features(folder):
+    store, extractor = {}, ToyExtractor()
+    report = extract_features(folder, NAMES, extractor, store)
+    assert (report.computed, report.reused, report.failed) == (NAMES, [], {})
+    assert colours(store) == {"a.png": 0, "é/b c.png": 50, "c.png": 100}
+    assert extractor.seen == [(40, 60, 3)] * 3
+    assert store["é/b c.png"].image_size == (40, 60)  # stored upright it would be (60, 40)
+    np.testing.assert_allclose(store["é/b c.png"].keypoints, [[19.5, 29.5]])
+
+
+@pytest.mark.parametrize(("edge", "shape"), [(30, (20, 30, 3)), (0, (40, 60, 3))])
+def test_photos_are_reduced_as_the_options_say(edge, shape, folder):
+    extractor = ToyExtractor(max_edge_px=edge)
+    extract_features(folder, NAMES, extractor, store := {})
+    assert extractor.seen == [shape] * 3
+    np.testing.assert_allclose(store["a.png"].keypoints, [[29.5, 19.5]])
+
+
+def test_the_order_of_photos_does_not_matter(folder):
+    extract_features(folder, NAMES, ToyExtractor(), one := {})
+    extract_features(folder, NAMES[::-1], ToyExtractor(), other := {})
+    assert colours(one) == colours(other)
+
+
+def test_a_second_run_computes_nothing(folder):
+    extract_features(folder, NAMES, ToyExtractor(), store := {})
+    again, calls = ToyExtractor(), []
+    report = extract_features(folder, NAMES, again, store, progress=lambda *call: calls.append(call))
+    assert (report.reused, report.computed, again.seen, calls) == (NAMES, [], [], [])
+
+
+def test_a_changed_photo_is_computed_again(folder, save_photo):
+    extract_features(folder, NAMES, ToyExtractor(), store := {})
+    save_photo(folder / "c.png", np.full((40, 60, 3), 7, np.uint8))
+    report = extract_features(folder, NAMES, ToyExtractor(), store)
+    assert (report.computed, report.reused) == (["c.png"], ["a.png", "é/b c.png"])
+    assert colours(store)["c.png"] == 7
+
+
+def test_an_unusable_photo_is_named_and_skipped(folder, save_photo):
+    extract_features(folder, NAMES, ToyExtractor(), store := {})
+    (folder / "c.png").write_bytes((folder / "c.png").read_bytes()[:60])
+    save_photo(folder / "tiny.png", np.zeros((MIN_EDGE_PX - 1, 100, 3), np.uint8))
+    report = extract_features(folder, [*NAMES, "tiny.png", "missing.png"], ToyExtractor(), store)
+    assert report.reused == ["a.png", "é/b c.png"]
+    assert list(report.failed) == ["c.png", "tiny.png", "missing.png"]
+    assert all(name in reason for name, reason in report.failed.items())
+    assert f"smaller than {MIN_EDGE_PX} pixels" in report.failed["tiny.png"]
+    assert sorted(store) == ["a.png", "é/b c.png"]  # the features of the photo that c.png was are gone
+
+
+def test_strict_stops_at_an_unusable_photo(folder):
+    (folder / "c.png").write_bytes(b"no photo")
+    with pytest.raises(InputError, match=r"c\.png"):
+        extract_features(folder, NAMES, ToyExtractor(), {}, is_strict=True)
+
+
+def test_no_usable_photo_is_an_error(folder):
+    for name in NAMES:
+        (folder / name).write_bytes(b"")
+    with pytest.raises(InputError, match=r"None of the 3 photos in .*a\.png.*0 bytes"):
+        extract_features(folder, NAMES, ToyExtractor(), {})
+
+
+def test_an_extractor_that_cannot_work_is_not_blamed_on_the_photos(folder):
+    class Broken(ToyExtractor):
+        def extract(self, photo):
+            raise InputError("Device 'cuda' cannot be used here.")
+
+    with pytest.raises(InputError, match=r"^Device 'cuda'"):
+        extract_features(folder, NAMES, Broken(), {})
+
+
+def test_progress_counts_reused_and_failed_photos_too(folder):
+    extract_features(folder, NAMES[:1], ToyExtractor(), store := {})
+    (folder / "c.png").write_bytes(b"")
+    calls = []
+    extract_features(folder, NAMES, ToyExtractor(), store, progress=lambda *call: calls.append(call))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_what_was_finished_before_an_interrupt_stays(folder):
+    def stop(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    store = {}
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(folder, NAMES, ToyExtractor(), store, progress=stop)
+    assert sorted(store) == NAMES[:2]
+    assert extract_features(folder, NAMES, ToyExtractor(), store).computed == NAMES[2:]
+
+
+# --- read_ahead ----------------------------------------------------------------------------------------
+
+
+def test_read_ahead_keeps_the_order_and_each_error_with_its_item():
+    def read(number):
+        if number % 3 == 0:
+            raise InputError(f"bad {number}")
+        return number**2
+
+    results = list(read_ahead(range(10), read))
+    assert [item for item, _ in results] == list(range(10))
+    for item, result in results:
+        if item % 3 == 0:
+            with pytest.raises(InputError, match=f"bad {item}"):
+                result()
+        else:
+            assert result() == item**2
+
+
+def test_read_ahead_works_in_the_background_but_not_far_ahead():
+    threads, read = set(), []
+
+    def slow(number):
+        threads.add(threading.current_thread())
+        read.append(number)
+        return number
+
+    for item, result in read_ahead(range(50), slow):
+        result()
+        time.sleep(0.002)  # the network works; photos must not pile up meanwhile
+        assert len(read) <= item + 4
+    assert threading.main_thread() not in threads
+    assert read == list(range(50))
+
+
+def test_leaving_early_ends_the_reading():
+    read = []
+    for _ in read_ahead(range(1000), read.append):
+        break
+    time.sleep(0.01)
+    assert len(read) < 10

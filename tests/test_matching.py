@@ -1,0 +1,158 @@
+"""The matching stage with dictionaries for stores and a matcher that is a plain function of the features."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from lgsfm.errors import InputError
+from lgsfm.matchers import check_kind
+from lgsfm.matching import PREPARED_IMAGES, in_blocks, match_features
+from lgsfm.types import Features, Matches
+
+
+def features(number, source=None):
+    """One keypoint, whose descriptor is the number."""
+    descriptors = np.array([[number]], np.float32)
+    source = f"hash {number}" if source is None else source
+    return Features(np.zeros((1, 2), np.float32), descriptors, np.ones(1, np.float32), (9, 9), "toy", source=source)
+
+
+class ToyMatcher:
+    """One match (number of image 0, number of image 1); counts its calls."""
+
+    def __init__(self, kind="toy"):
+        self.kind = kind
+        self.prepared, self.matched = 0, 0
+
+    def prepare(self, features):
+        check_kind(features, self.kind, "toy")
+        self.prepared += 1
+        return int(features.descriptors[0, 0]), features.source
+
+    def match_prepared(self, prepared0, prepared1):
+        self.matched += 1
+        indices = np.array([[prepared0[0], prepared1[0]]], np.int32)
+        return Matches(indices, np.ones(1, np.float32), (prepared0[1], prepared1[1]))
+
+
+def collection(count):
+    return {f"{i:04}.jpg": features(i) for i in range(count)}
+
+
+def run(features, pairs, store, **options):
+    matcher = ToyMatcher()
+    return match_features(features, pairs, matcher, store, **options), matcher
+
+
+def content(store):
+    return {pair: (found.indices.tolist(), found.sources) for pair, found in store.items()}
+
+
+def test_each_pair_gets_the_matches_of_its_images():
+    images, store = collection(5), {}
+    pairs = list(combinations(images, 2))
+    report, _ = run(images, pairs, store)
+    assert sorted(report.computed) == pairs
+    expected = {(a, b): ([[int(a[:4]), int(b[:4])]], (images[a].source, images[b].source)) for a, b in pairs}
+    assert content(store) == expected
+
+
+def test_a_second_run_computes_nothing():
+    images, store = collection(5), {}
+    pairs = list(combinations(images, 2))
+    run(images, pairs, store)
+    calls = []
+    report, matcher = run(images, pairs, store, progress=lambda *call: calls.append(call))
+    assert (report.reused, report.computed) == (pairs, [])
+    assert (matcher.prepared, matcher.matched, calls) == (0, 0, [])
+
+
+def test_pairs_of_a_changed_image_are_matched_again():
+    images, store = collection(4), {}
+    pairs = list(combinations(images, 2))
+    run(images, pairs, store)
+    images["0002.jpg"] = features(77)
+    report, _ = run(images, pairs, store)
+    assert sorted(report.computed) == [pair for pair in pairs if "0002.jpg" in pair]
+    assert store["0002.jpg", "0003.jpg"].indices.tolist() == [[77, 3]]
+
+
+def test_features_of_unknown_source_are_never_taken_for_the_same():
+    images, store = {"a": features(1, ""), "b": features(2, "")}, {}
+    run(images, [("a", "b")], store)
+    images["b"] = features(3, "")
+    report, _ = run(images, [("a", "b")], store)
+    assert report.computed == [("a", "b")]
+    assert store["a", "b"].indices.tolist() == [[1, 3]]
+
+
+def test_a_pair_without_features_is_skipped_and_its_old_matches_go():
+    """Else the database stage would find matches of an image that it does not have."""
+    images, store = collection(3), {}
+    pairs = list(combinations(images, 2))
+    run(images, pairs, store)
+    del images["0001.jpg"]
+    report, _ = run(images, pairs, store)
+    assert report.skipped == [("0000.jpg", "0001.jpg"), ("0001.jpg", "0002.jpg")]
+    assert list(store) == [("0000.jpg", "0002.jpg")]
+
+
+def test_the_order_of_pairs_does_not_matter():
+    images, one, other = collection(12), {}, {}
+    pairs = list(combinations(images, 2))
+    run(images, pairs, one)
+    run(images, pairs[::-1], other)
+    assert content(one) == content(other)
+
+
+def test_progress_begins_at_what_is_done_and_ends_at_the_total():
+    images, store, calls = collection(5), {}, []
+    pairs = list(combinations(images, 2))
+    run(images, pairs[:4], store)
+    run(images, pairs, store, progress=lambda *call: calls.append(call))
+    assert calls == [(done, 10) for done in range(4, 11)]
+
+
+def test_what_was_finished_before_an_error_stays():
+    images, store = collection(5), {}
+    pairs = list(combinations(images, 2))
+
+    def stop(done, total):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(images, pairs, store, progress=stop)
+    assert len(store) == 4
+    report, _ = run(images, pairs, store)
+    assert (len(report.reused), len(report.computed)) == (4, 6)
+
+
+def test_features_of_another_kind_are_refused():
+    with pytest.raises(InputError, match="made for sift features but got toy features"):
+        match_features(collection(2), [("0000.jpg", "0001.jpg")], ToyMatcher("sift"), {})
+
+
+@pytest.mark.parametrize(
+    ("count", "reach", "most"),
+    [
+        (PREPARED_IMAGES, 999, 1.0),  # all fit into memory: once each
+        (200, 999, 2.5),
+        (500, 10, 1.01),  # neighbours only, as in a video
+    ],
+)
+def test_images_are_prepared_about_once(count, reach, most):
+    images = collection(count)
+    names = list(images)
+    pairs = [(names[i], name) for i in range(count) for name in names[i + 1 : i + 1 + reach]]
+    _, matcher = run(images, pairs, {})
+    assert matcher.matched == len(pairs)
+    assert count <= matcher.prepared <= most * count
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_blocks_are_a_permutation(size):
+    pairs = [(f"{i}", f"{j}") for i, j in np.random.default_rng(0).integers(0, 30, (100, 2))]
+    assert sorted(in_blocks(pairs, size)) == sorted(pairs)
+    assert in_blocks(pairs[::-1], size) == in_blocks(pairs, size)
