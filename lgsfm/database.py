@@ -60,7 +60,9 @@ class VerificationOptions(Options):
 
     max_error_px: float = option(4.0, "largest epipolar error of an inlier", minimum=0.1)
     min_inliers: int = option(15, "a pair with fewer inliers is dropped", minimum=5)
-    seed: int = option(0, "of the random numbers; -1 for a new one each time", minimum=-1)
+    seed: int = option(
+        0, "of the random numbers; -1 for a new one each time; the mapper is exact only with --threads 1", minimum=-1
+    )
 
 
 @dataclass(frozen=True)

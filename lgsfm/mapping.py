@@ -27,7 +27,10 @@ class MappingOptions(Options):
 
     mapper: str = option("incremental", "COLMAP's mapper", choices=MAPPERS)
     min_model_size: int = option(3, "models with fewer images are dropped", minimum=2)
-    seed: int = option(0, "of the random numbers; -1 for a new one each time", minimum=-1)
+    seed: int = option(
+        0, "of the random numbers; -1 for a new one each time; the mapper is exact only with --threads 1", minimum=-1
+    )
+    threads: int = option(-1, "of the mapper; -1 takes all cores", minimum=-1)
     principal_point: str = option(
         "auto", "auto: refined where the photos determine it; fixed: at the centre; refined", choices=PRINCIPAL_POINTS
     )
@@ -81,8 +84,12 @@ def map_database(
         "options": (options or MappingOptions()).to_dict(),
     }
     found = run_in_child("lgsfm.mapping:map_in_child", arguments, log_path, progress=progress)
-    shutil.rmtree(output, ignore_errors=True)
+    before = output.with_name(f"{output.name}.before")
+    shutil.rmtree(before, ignore_errors=True)
+    if output.exists():
+        output.rename(before)
     partial.rename(output)
+    shutil.rmtree(before, ignore_errors=True)
     return [ModelSummary(**{**model, "registered": tuple(model["registered"])}) for model in found]
 
 
@@ -117,10 +124,14 @@ def _run_mapper(
     database: Path, image_dir: Path, work: Path, wanted: MappingOptions, report: Progress
 ) -> dict[int, pycolmap.Reconstruction]:
     if wanted.mapper == "global":
-        options = pycolmap.GlobalPipelineOptions(random_seed=wanted.seed, min_model_size=wanted.min_model_size)
+        options = pycolmap.GlobalPipelineOptions(
+            random_seed=wanted.seed, min_model_size=wanted.min_model_size, num_threads=wanted.threads
+        )
         options.image_path = str(image_dir)
         return pycolmap.global_mapping(database, image_dir, work, options)
-    incremental = pycolmap.IncrementalPipelineOptions(random_seed=wanted.seed, min_model_size=wanted.min_model_size)
+    incremental = pycolmap.IncrementalPipelineOptions(
+        random_seed=wanted.seed, min_model_size=wanted.min_model_size, num_threads=wanted.threads
+    )
     if wanted.mapper == "hierarchical":
         return pycolmap.hierarchical_mapping(
             database, image_dir, work, pycolmap.HierarchicalPipelineOptions(incremental_options=incremental)

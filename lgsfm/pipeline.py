@@ -234,6 +234,11 @@ class Run:
         self.summary.failed_images = report.failed
         for name, reason in report.failed.items():
             self.observer.say(f"Skipped {name}: {reason}")
+        if len(report.computed) + len(report.reused) < 2:
+            raise InputError(
+                f"Only one photo in {self.image_dir} can be used. A reconstruction needs at least two. "
+                f"Skipped: {', '.join(report.failed)}."
+            )
         return report
 
     def select_pairs(self) -> list[Pair]:
@@ -305,7 +310,7 @@ class Run:
                 )
                 _write_json(self.workspace.database_identity, {"identity": identity, "report": asdict(report)})
         self._count("database", [] if is_reused else pairs, pairs if is_reused else [])
-        self.summary.num_pairs, self.summary.num_pairs_verified = len(pairs), report.num_verified
+        self._summarize_database(report)
         return report
 
     def map(self) -> list[ModelSummary]:
@@ -314,8 +319,10 @@ class Run:
         Raises:
             ReconstructionError: there is no model; ``summary.json`` is written all the same.
         """
-        if not self.workspace.database.is_file():
-            raise InputError(f"There is no {self.workspace.database}. Run the stages before: extract, match, database.")
+        if not self.workspace.database_identity.is_file():
+            raise InputError(f"There is no finished database in {self.workspace.root}. Run `lgsfm database`.")
+        self.extractor, self.matcher  # noqa: B018 - for the summary
+        self._summarize_database(DatabaseReport(**_read_json(self.workspace.database_identity)["report"]))
         with self._timed("map"):
             models = map_database(
                 self.workspace.database,
@@ -387,6 +394,9 @@ class Run:
             name: getattr(settings, name).to_dict() for name in ("run", "pairs", "cameras", "verification", "mapping")
         }
         _write_json(self.workspace.options, {"flags": dict(settings.flags), **components, **stages})
+
+    def _summarize_database(self, report: DatabaseReport) -> None:
+        self.summary.num_pairs, self.summary.num_pairs_verified = report.num_pairs, report.num_verified
 
     def _summarize(self, models: list[ModelSummary]) -> None:
         summary = self.summary
