@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from .matching import match_features as match_features
     from .pairing import select_pairs as select_pairs
     from .pipeline import Observer as Observer
-    from .pipeline import Summary as Summary
     from .pipeline import reconstruct as reconstruct
     from .settings import Settings as Settings
     from .store import FeatureStore as FeatureStore
     from .store import MatchStore as MatchStore
+    from .summary import Summary as Summary
     from .types import Features as Features
     from .types import Matches as Matches
 
@@ -40,7 +40,7 @@ _HOMES = {
     "Matches": "types",
     "Observer": "pipeline",
     "Settings": "settings",
-    "Summary": "pipeline",
+    "Summary": "summary",
     "build_database": "database",
     "evaluate": "evaluation",
     "extract_features": "extraction",

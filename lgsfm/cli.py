@@ -23,14 +23,18 @@ from . import __version__, weights
 from .errors import LgsfmError
 from .evaluation import evaluate
 from .extractors import ExtractorOptions
-from .pipeline import Observer, Run, Summary, Workspace, default_output
+from .pairing import is_file
+from .pipeline import Observer, Run
 from .settings import Settings, flag_fields
+from .summary import Summary
 from .types import Progress
+from .workspace import Workspace, default_output
 
 __all__ = ["main"]
 
 Command = Callable[[argparse.Namespace, "_Terminal"], None]
 PRESET_FLAGS = {name for preset in ExtractorOptions.presets.values() for name in preset}
+OF_THE_MOMENT = ("device", "offline", "strict", "weights_dir")  # flags that a later stage does not take over
 UNITS = {"extract": "photo", "match": "pair", "map": "photo", "weights": "B"}
 
 
@@ -69,27 +73,27 @@ def _reconstruct(arguments: argparse.Namespace, terminal: _Terminal) -> None:
 
 
 def _extract(arguments: argparse.Namespace, terminal: _Terminal) -> None:
-    run = _run(arguments, _recorded_flags(arguments), terminal)
+    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
     report = run.extract()
     print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.failed)} skipped")
     print(run.features_path)
 
 
 def _pairs(arguments: argparse.Namespace, terminal: _Terminal) -> None:
-    run = _run(arguments, _recorded_flags(arguments), terminal)
+    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
     run.select_pairs()
     print(run.workspace.pairs)
 
 
 def _match(arguments: argparse.Namespace, terminal: _Terminal) -> None:
-    run = _run(arguments, _recorded_flags(arguments), terminal)
+    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
     report = run.match()
     print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.skipped)} without features")
     print(run.matches_path)
 
 
 def _database(arguments: argparse.Namespace, terminal: _Terminal) -> None:
-    run = _run(arguments, _recorded_flags(arguments), terminal)
+    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
     report = run.build_database()
     _say_cameras(run.summary, terminal)
     print(f"{report.num_verified} of {report.num_pairs} matched pairs verified, {report.num_inliers} inliers")
@@ -97,7 +101,7 @@ def _database(arguments: argparse.Namespace, terminal: _Terminal) -> None:
 
 
 def _map(arguments: argparse.Namespace, terminal: _Terminal) -> None:
-    run = _run(arguments, _recorded_flags(arguments), terminal)
+    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
     run.map()
     print(table(run.summary))
 
@@ -150,7 +154,8 @@ def _parser() -> argparse.ArgumentParser:
         ("map", _map, "stage 5: COLMAP models"),
     ]
     for name, function, text in stages:
-        _add_stage(commands.add_parser(name, help=text, description=text), function)
+        more = "" if function is _reconstruct else ". Flags not given are those of the last command on the same output."
+        _add_stage(commands.add_parser(name, help=text, description=text + more), function)
     _add_evaluate(commands)
     _add_weights(commands)
     return parser
@@ -214,20 +219,37 @@ def _add_weights(commands: Any) -> None:
         action.add_argument("--weights-dir", default="", help="folder that holds the weights of the networks")
 
 
-def _run(arguments: argparse.Namespace, flags: dict[str, Any], terminal: _Terminal) -> Run:
-    return Run(arguments.images, arguments.output, Settings.from_flags(flags), terminal)
+def _run(
+    arguments: argparse.Namespace, flags: dict[str, Any], terminal: _Terminal, *, is_continued: bool = False
+) -> Run:
+    settings = Settings.from_flags(flags)
+    return Run(arguments.images, arguments.output, settings, terminal, is_continued=is_continued)
 
 
 def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The flags that were given."""
+    """The flags that were given; the name of a pair file as an absolute path, since they are recorded."""
     names = [flag.field.name for flag in flag_fields()]
-    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if is_file(given.get("pairs", "")):
+        given["pairs"] = str(Path(given["pairs"]).resolve())
+    return given
 
 
-def _recorded_flags(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The flags that were given, and those of the last command on the same output folder where none was given."""
-    workspace = Workspace(arguments.output or default_output(arguments.images))
-    return {**workspace.recorded_flags(), **_flags(arguments)}
+def _continued_flags(arguments: argparse.Namespace, terminal: _Terminal) -> dict[str, Any]:
+    """The flags that were given and, where none was, those of the last command on the same output folder.
+
+    A component that is chosen anew, or another quality, begins without the recorded options of components.
+    """
+    given = _flags(arguments)
+    recorded = Workspace(arguments.output or default_output(arguments.images)).recorded_flags()
+    forgotten = set(OF_THE_MOMENT)
+    if {"features", "matcher", "retriever", "quality"} & set(given):
+        forgotten |= PRESET_FLAGS | {flag.field.name for flag in flag_fields() if flag.owners}
+    kept = {name: value for name, value in recorded.items() if name not in forgotten and name not in given}
+    if kept:
+        words = [f"--{name.replace('_', '-')} {value}" for name, value in kept.items()]
+        terminal.say(f"Options of the last command in this folder: {' '.join(words)}")
+    return {**kept, **given}
 
 
 def _folder(path: str) -> Path | None:
@@ -285,7 +307,7 @@ class _Terminal(Observer):
 def _say_cameras(summary: Summary, terminal: _Terminal) -> None:
     lines = ["Cameras:"]
     for row in summary.cameras:
-        focal = f"{row['focal_px']:.1f} px (EXIF)" if row["focal_px"] else "a GUESS: no EXIF"
+        focal = f"{row['focal_px']:.1f} px (EXIF)" if row["focal_px"] else "a GUESS"
         size = f"{row['width']}x{row['height']}"
         lines.append(f"  {row['num_images']:4} photos  {size:>11}  focal length {focal}  {row['label']}")
     terminal.close()

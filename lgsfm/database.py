@@ -26,12 +26,20 @@ __all__ = [
     "DatabaseReport",
     "VerificationOptions",
     "build_database",
+    "check_pycolmap",
     "group_cameras",
     "import_matches",
     "verify_matches",
 ]
 
 PIXEL_CENTRE = 0.5  # of COLMAP's top-left pixel, in both axes
+JOINED_BY = {
+    "auto": "one size: taken for one camera (else --camera-mode per-image)",
+    "single": "one camera as asked for",
+    "per-folder": "one folder",
+    "per-image": "",
+}
+SUPPORTED_PYCOLMAP = (4,)  # major versions
 DEFAULT_FOCAL_FACTOR = 1.2  # guessed focal length per long image edge, as COLMAP does
 
 
@@ -41,8 +49,8 @@ class CameraOptions(Options):
 
     camera_mode: str = option(
         "auto",
-        "auto: images of one EXIF make, model, focal length and size share a camera; or one camera for all, "
-        "per folder, or per image",
+        "auto: images of one EXIF make, model, focal length and size share a camera, without EXIF those of one size; "
+        "or one camera for all, per folder, or per image",
         choices=("auto", "single", "per-folder", "per-image"),
     )
     camera_model: str = option("SIMPLE_RADIAL", "COLMAP's name of the camera model")
@@ -90,18 +98,40 @@ class DatabaseReport:
     num_inliers: int
 
 
+def check_pycolmap() -> None:
+    """Raises `ReconstructionError` if the installed pycolmap is outside the supported versions."""
+    major = int(pycolmap.__version__.split(".")[0])
+    if major not in SUPPORTED_PYCOLMAP:
+        raise ReconstructionError(
+            f"pycolmap {pycolmap.__version__} is not supported; lgsfm needs 4.x: pip install 'pycolmap>=4.0,<5'."
+        )
+
+
 # --------------------------------------------------------------------------------- cameras
-def group_cameras(image_dir: Path, names: Sequence[str], options: CameraOptions) -> list[CameraGroup]:
+def group_cameras(
+    image_dir: str | Path, names: Sequence[str], options: CameraOptions, *, skip_unreadable: bool = False
+) -> list[CameraGroup]:
     """Groups images by camera; each group is of one size.
 
     Raises:
         InputError: one camera is asked for images of several sizes.
     """
-    headers = {name: read_header(image_dir / name) for name in names}
+    headers = _headers(Path(image_dir), names, skip_unreadable)
     groups: dict[tuple[Any, ...], list[str]] = {}
-    for name in sorted(names):
+    for name in sorted(headers):
         groups.setdefault(_camera_key(name, headers[name], options.camera_mode), []).append(name)
     return [_camera_group(tuple(members), headers, options.camera_mode) for members in groups.values()]
+
+
+def _headers(image_dir: Path, names: Sequence[str], skip_unreadable: bool) -> dict[str, ImageHeader]:
+    headers = {}
+    for name in names:
+        try:
+            headers[name] = read_header(image_dir / name)
+        except InputError:
+            if not skip_unreadable:
+                raise
+    return headers
 
 
 def _camera_key(name: str, header: ImageHeader, mode: str) -> tuple[Any, ...]:
@@ -126,7 +156,9 @@ def _camera_group(names: tuple[str, ...], headers: Mapping[str, ImageHeader], mo
         )
     header = headers[names[0]]
     focals = [focal for name in names if (focal := headers[name].exif.focal_px(header.size)) is not None]
-    label = " ".join(filter(None, (header.exif.make, header.exif.model))) or "no EXIF"
+    label = " ".join(filter(None, (header.exif.make, header.exif.model))) or (
+        "no EXIF" if len(names) == 1 else f"no EXIF, {JOINED_BY[mode]}"
+    )
     return CameraGroup(names, header.size, float(np.median(focals)) if focals else None, label)
 
 
@@ -167,6 +199,7 @@ def build_database(
         CacheError: the database cannot be written.
         ReconstructionError: COLMAP failed.
     """
+    path = Path(path)
     partial = path.with_name(f"{path.name}.partial")
     _remove_database(partial)
     import_matches(partial, features, matches, pairs, cameras, camera_model=camera_model)
@@ -255,7 +288,7 @@ def verify_in_child(*, path: str, options: dict[str, Any], report: Any) -> dict[
     counts = {
         "num_images": database.num_images(),
         "num_pairs": database.num_matched_image_pairs(),
-        "num_verified": database.num_verified_image_pairs(),
+        "num_verified": sum(count > 0 for count in database.read_two_view_geometry_num_inliers()[1]),
         "num_inliers": database.num_inlier_matches(),
     }
     database.close()

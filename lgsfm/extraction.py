@@ -12,7 +12,7 @@ from typing import TypeVar
 from .errors import InputError
 from .extractors import Extractor
 from .images import Photo, file_digest, read_photo
-from .store import sources_of
+from .store import digest_of, source_of
 from .types import Features, Progress
 
 __all__ = ["ExtractionReport", "extract_features"]
@@ -34,7 +34,7 @@ class ExtractionReport:
 
 
 def extract_features(
-    image_dir: Path,
+    image_dir: str | Path,
     names: Sequence[str],
     extractor: Extractor,
     store: MutableMapping[str, Features],
@@ -56,10 +56,11 @@ def extract_features(
         InputError: a photo is unusable and ``is_strict`` is set, or every photo is unusable; or the extractor cannot
             work at all, for want of the device say.
     """
+    image_dir = Path(image_dir)
     report = ExtractionReport()
     todo: list[str] = []
     for name in names:
-        if sources_of(store, name) is not None and sources_of(store, name) == _digest(image_dir / name):
+        if source_of(store, name) and digest_of(store, name) and source_of(store, name) == _digest(image_dir / name):
             report.reused.append(name)
         else:
             todo.append(name)

@@ -126,6 +126,8 @@ def list_images(folder: Path) -> list[str]:
     if not images:
         raise InputError(_no_images(folder, others))
     for name in images:
+        if any(ord(letter) < 32 for letter in name):  # tab and newline separate names in the pair file
+            raise InputError(f"The name of {name!r} in '{folder}' has a control character. Rename the file.")
         if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python reads bytes that are not UTF-8
             raise InputError(f"The name of {name!r} in '{folder}' is not UTF-8. Rename the file.")
     if unread := sum(others[suffix] for suffix in _FOREIGN_SUFFIXES):

@@ -10,7 +10,7 @@ from typing import Any
 import pycolmap
 
 from .child import run_in_child
-from .errors import ReconstructionError
+from .errors import CacheError, ReconstructionError
 from .options import Options, option
 from .principal_point import refine_principal_points
 from .types import Progress
@@ -63,7 +63,7 @@ def map_database(
     Args:
         database: from `lgsfm.database.build_database`.
         image_dir: for the colours of the points.
-        output: folder of the models; what it held before is replaced once the new models are whole.
+        output: folder of the models; what it held before is replaced once there are new models and they are whole.
         options: see `MappingOptions`.
         log_path: COLMAP's output is appended here.
         progress: called with (registered images, all images).
@@ -74,9 +74,13 @@ def map_database(
     Raises:
         ReconstructionError: COLMAP failed.
     """
+    output = Path(output)
     partial = output.with_name(f"{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    except OSError as exc:
+        raise CacheError(f"{partial} cannot be made: {exc.strerror}. Check the folder and the disk space.") from exc
     arguments = {
         "database": str(database),
         "image_dir": str(image_dir),
@@ -84,13 +88,24 @@ def map_database(
         "options": (options or MappingOptions()).to_dict(),
     }
     found = run_in_child("lgsfm.mapping:map_in_child", arguments, log_path, progress=progress)
-    before = output.with_name(f"{output.name}.before")
-    shutil.rmtree(before, ignore_errors=True)
-    if output.exists():
-        output.rename(before)
-    partial.rename(output)
-    shutil.rmtree(before, ignore_errors=True)
+    if found:
+        _replace_folder(partial, output)
+    else:
+        shutil.rmtree(partial)
     return [ModelSummary(**{**model, "registered": tuple(model["registered"])}) for model in found]
+
+
+def _replace_folder(new: Path, old: Path) -> None:
+    """Puts a folder in the place of another; one of the two is whole at any moment."""
+    aside = old.with_name(f"{old.name}.before")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        if old.exists():
+            old.rename(aside)
+        new.rename(old)
+    except OSError as exc:
+        raise CacheError(f"{old} cannot be replaced by {new}: {exc.strerror}. Check its permissions.") from exc
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def map_in_child(

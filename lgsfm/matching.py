@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .matchers import Matcher
-from .store import sources_of
+from .store import digest_of, sources_of
 from .types import Features, Matches, Pair, Progress
 
 __all__ = ["MatchingReport", "match_features"]
@@ -33,7 +33,7 @@ def match_features(
     *,
     progress: Progress | None = None,
 ) -> MatchingReport:
-    """Fills the store with the matches of the pairs; an entry made from the same images is kept.
+    """Fills the store with the matches of the pairs; an entry made from the same features is kept.
 
     Args:
         features: image name -> features.
@@ -47,14 +47,14 @@ def match_features(
         InputError: the features are not of the kind that the matcher was made for.
     """
     report = MatchingReport()
-    sources = {name: sources_of(features, name) for name in {name for pair in pairs for name in pair}}
+    digests = {name: digest_of(features, name) for name in {name for pair in pairs for name in pair}}
     todo: list[Pair] = []
     for pair in pairs:
-        wanted = (sources[pair[0]], sources[pair[1]])
+        wanted = (digests[pair[0]], digests[pair[1]])
         if None in wanted:
             report.skipped.append(pair)
             store.pop(pair, None)
-        elif all(wanted) and sources_of(store, pair) == wanted:  # of an unknown source nothing is known to be the same
+        elif sources_of(store, pair) == wanted:
             report.reused.append(pair)
         else:
             todo.append(pair)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import CacheError, InputError, unknown_name
+from .errors import InputError, unknown_name
+from .files import write_text
 from .options import Options, option
 from .retrievers import Retriever
 from .types import Features, Pair, canonical_pair
@@ -27,7 +28,8 @@ class PairOptions(Options):
 
     pairs: str = option(
         "auto",
-        "auto, exhaustive, sequential, retrieval, or a file with two names per line; join several with +",
+        "exhaustive, sequential, retrieval, or a file with two names per line; several joined with +; "
+        f"auto: exhaustive up to {AUTO_EXHAUSTIVE} images, then retrieval+sequential",
     )
     overlap: int = option(10, "sequential: neighbours in name order that each image is matched with", minimum=1)
     neighbors: int = option(20, "retrieval: most similar images that each image is matched with", minimum=1)
@@ -39,11 +41,19 @@ class PairOptions(Options):
             InputError: neither a method nor a file.
         """
         automatic = ["exhaustive"] if num_images <= AUTO_EXHAUSTIVE else ["retrieval", "sequential"]
-        chosen = [self.pairs] if Path(self.pairs).is_file() else self.pairs.split("+")
+        chosen = [self.pairs] if is_file(self.pairs) else self.pairs.split("+")
         for method in chosen:
-            if method not in (*METHODS, "auto") and not Path(method).is_file():
+            if method not in (*METHODS, "auto") and not is_file(method):
                 raise unknown_name("pair selection (and no such file)", method, (*METHODS, "auto", "FILE"))
         return [method for name in chosen for method in (automatic if name == "auto" else [name])]
+
+
+def is_file(path: str) -> bool:
+    """Whether a text names a file; one that no file can be named is none."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def select_pairs(
@@ -107,20 +117,14 @@ def similar_pairs(names: Sequence[str], descriptors: np.ndarray, neighbors: int)
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """Writes one pair per line, the names separated by a tab. Raises `CacheError` if that fails."""
-    text = "".join(f"{name0}\t{name1}\n" for name0, name1 in pairs)
-    temporary = path.with_name(f"{path.name}.partial")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as exc:
-        raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the folder and its permissions.") from exc
+    write_text(path, "".join(f"{name0}\t{name1}\n" for name0, name1 in pairs))
 
 
-def read_pairs(path: Path, names: Iterable[str]) -> list[Pair]:
+def read_pairs(path: Path, names: Iterable[str], *, skip_unknown: bool = False) -> list[Pair]:
     """Pairs from a file: two names per line, separated by a tab or a space; ``#`` begins a comment line.
 
     Names may contain spaces, and begin with ``#``. Raises `InputError` that names the line for a name that is not
-    among ``names``.
+    among ``names``, unless ``skip_unknown`` is set.
     """
     known = set(names)
     try:
@@ -132,12 +136,14 @@ def read_pairs(path: Path, names: Iterable[str]) -> list[Pair]:
         found = _split_line(line, known)
         if found is None and (not line.strip() or line.startswith("#")):
             continue
-        if found is None:
+        if found is None and not skip_unknown:
+            unknown = [name.strip() for name in line.split("\t") if name.strip() not in known]
+            problem = f"{unknown[0]!r} is not among the {len(known)} images" if "\t" in line else f"got {line!r}"
             raise InputError(
-                f"{path}, line {number}: expected two image names separated by a tab, got {line!r}. "
+                f"{path}, line {number}: expected two image names separated by a tab, {problem}. "
                 "Names are relative to the image folder, with forward slashes."
             )
-        if found[0] != found[1]:
+        if found and found[0] != found[1]:
             pairs.append(canonical_pair(*found))
     return pairs
 

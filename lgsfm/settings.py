@@ -149,7 +149,7 @@ def choose_features(run: RunOptions) -> tuple[str, str]:
     if run.features != "auto":
         return run.features, "asked for"
     folder = Path(run.weights_dir) if run.weights_dir else None
-    missing = [model for model in ("superpoint", "lightglue-superpoint") if weights.find(model, folder) is None]
+    missing = [name for name in ("superpoint", "lightglue-superpoint") if not weights.is_put_in_place(name, folder)]
     if missing:
         return "aliked", f"the weights of {' and '.join(missing)} are not in place"
     return "superpoint", "its weights are in place (licence: non-commercial research)"

@@ -23,7 +23,7 @@ import numpy as np
 from .errors import CacheError
 from .types import Features, Matches, Pair
 
-__all__ = ["FORMAT", "FeatureStore", "MatchStore", "sources_of"]
+__all__ = ["FORMAT", "FeatureStore", "MatchStore", "digest_of", "source_of", "sources_of"]
 
 FORMAT = 1  # of the entries below; part of every cache identity
 COMPLETE = "complete"
@@ -33,12 +33,26 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-def sources_of(store: Mapping[Any, Any], key: Any) -> Any:
-    """Where an entry comes from (`Features.source` or `Matches.sources`) without reading its data, or None."""
-    if isinstance(store, _Store):
-        return store.sources(key)
-    entry = store.get(key)
-    return None if entry is None else getattr(entry, "source", getattr(entry, "sources", None))
+def source_of(store: Mapping[str, Features], name: str) -> str | None:
+    """The `Features.source` of an entry, without reading its data; None if there is none."""
+    if isinstance(store, FeatureStore):
+        return store.attribute(name, "source")
+    return store[name].source if name in store else None
+
+
+def digest_of(store: Mapping[str, Features], name: str) -> str | None:
+    """The `Features.digest` of an entry, without reading its data; None if there is none."""
+    if isinstance(store, FeatureStore):
+        return store.attribute(name, "digest")
+    return store[name].digest if name in store else None
+
+
+def sources_of(store: Mapping[Pair, Matches], pair: Pair) -> tuple[str, str] | None:
+    """The `Matches.sources` of an entry, without reading its data; None if there is none."""
+    if not isinstance(store, MatchStore):
+        return store[pair].sources if pair in store else None
+    source0, source1 = store.attribute(pair, "source0"), store.attribute(pair, "source1")
+    return None if source0 is None or source1 is None else (source0, source1)
 
 
 class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
@@ -151,9 +165,11 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
         """The keys of the complete entries."""
         raise NotImplementedError
 
-    def sources(self, key: Key) -> Any:
-        """The `Features.source` or `Matches.sources` of an entry, without reading its data; None if absent."""
-        raise NotImplementedError
+    def attribute(self, key: Key, name: str) -> str | None:
+        """A text that is kept with an entry, without reading its data; None if the entry is absent or lacks it."""
+        group = self._group(key)
+        with self._mapped_errors(key):
+            return None if group is None or name not in group.attrs else str(group.attrs[name])
 
     def _read(self, group: h5py.Group) -> Value:
         raise NotImplementedError
@@ -178,12 +194,6 @@ class FeatureStore(_Store[str, Features]):
     def _path(self, key: str) -> str:
         return key
 
-    def sources(self, key: str) -> str | None:
-        """The `Features.source` of an entry, without reading its data; None if absent."""
-        group = self._group(key)
-        with self._mapped_errors(key):
-            return None if group is None else str(group.attrs["source"])
-
     def _read(self, group: h5py.Group) -> Features:
         width, height = group["image_size"][()]
         return Features(
@@ -204,6 +214,7 @@ class FeatureStore(_Store[str, Features]):
         group.attrs["extractor"] = value.extractor
         group.attrs["orientation"] = value.orientation
         group.attrs["source"] = value.source
+        group.attrs["digest"] = value.digest
 
 
 class MatchStore(_Store[Pair, Matches]):
@@ -219,12 +230,6 @@ class MatchStore(_Store[Pair, Matches]):
 
     def _path(self, key: Pair) -> str:
         return f"{_quoted(key[0])}/{_quoted(key[1])}"
-
-    def sources(self, key: Pair) -> tuple[str, str] | None:
-        """The `Matches.sources` of an entry, without reading its data; None if absent."""
-        group = self._group(key)
-        with self._mapped_errors(key):
-            return None if group is None else (str(group.attrs["source0"]), str(group.attrs["source1"]))
 
     def _read(self, group: h5py.Group) -> Matches:
         sources = (str(group.attrs["source0"]), str(group.attrs["source1"]))

@@ -6,8 +6,10 @@ Pixels: the centre of the top-left pixel is (0, 0); x points right, y down. (COL
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -55,6 +57,12 @@ class Features:
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    @cached_property
+    def digest(self) -> str:
+        """Hash of what matching sees; matches keep it, since their indices mean nothing for other keypoints."""
+        parts = (self.keypoints, self.descriptors.astype(np.float16), np.array([*self.image_size, self.orientation]))
+        return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
+
     @property
     def upright_keypoints(self) -> np.ndarray:
         """(N, 2) float32 [px]: the keypoints in the upright view that the extractor saw."""
@@ -72,7 +80,7 @@ class Matches:
 
     indices: (K, 2) int32, rows (i0, i1) into the keypoints of image 0 and image 1, ascending in i0
     scores: (K,) float32 in [0, 1]
-    sources: the `Features.source` of both images
+    sources: the `Features.digest` of both images; "" where unknown
     """
 
     indices: np.ndarray

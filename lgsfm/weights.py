@@ -43,6 +43,7 @@ __all__ = [
     "cache_dir",
     "fetch",
     "find",
+    "is_put_in_place",
     "load",
     "load_into",
     "status",
@@ -97,6 +98,12 @@ def find(model: str, weights_dir: Path | None = None) -> WeightFile | None:
     if file is None and damaged:
         raise WeightsError("\n".join([*damaged, "Delete the file; it is then downloaded again."]))
     return file
+
+
+def is_put_in_place(model: str, weights_dir: Path | None = None) -> bool:
+    """Whether the user put the weights of ``model`` here: in the folder named or our cache, not another program's."""
+    file = find(model, weights_dir)
+    return file is not None and file.source in (IN_FOLDER, IN_CACHE)
 
 
 def fetch(

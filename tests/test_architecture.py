@@ -19,9 +19,10 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"pipeline"},
+    {"workspace", "summary"},
     {"settings"},
     {"extraction", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
-    {"registry", "store", "child", "principal_point"},  # what serves them
+    {"registry", "store", "child", "principal_point", "files"},  # what serves them
     {"matchers", "retrievers"},
     {"extractors"},
     {"images", "models"},

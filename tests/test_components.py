@@ -208,7 +208,7 @@ def test_two_views_are_matched(code, pairing):
     assert found.scores.max() <= 1
     assert (np.diff(found.indices[:, 0]) > 0).all()  # ascending, so each keypoint of image 0 once
     assert len(set(found.indices[:, 1])) == len(found)
-    assert found.sources == (first.source, second.source)
+    assert found.sources == (first.digest, second.digest)
 
 
 def test_matching_again_gives_the_same(pairing):
@@ -224,11 +224,12 @@ def test_matching_again_gives_the_same(pairing):
 def test_images_without_keypoints_have_no_matches(empty, pairing):
     matcher, features = pairing
     full = features(1)
-    found = match(matcher, *(without_keypoints(full) if is_empty else full for is_empty in empty))
+    pair = [without_keypoints(full) if is_empty else full for is_empty in empty]
+    found = match(matcher, *pair)
     assert found.indices.shape == (0, 2)
     assert found.indices.dtype == np.int32
     assert found.scores.shape == (0,)
-    assert found.sources == (full.source, full.source)
+    assert found.sources == (pair[0].digest, pair[1].digest)
 
 
 @pytest.mark.parametrize("count", [1, 2])

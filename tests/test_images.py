@@ -67,12 +67,20 @@ def worst_error(photo: images.Photo, centres: np.ndarray) -> float:
 def test_names_are_relative_posix_sorted_and_as_odd_as_they_are(tmp_path):
     names = ["B.JPG", "a b.jpeg", "a-b/c.jpg", "a/b-c.jpg", "a/é/中#%.PnG", "z.TIFF", "é.webp"]
     if os.name == "posix":
-        names.append("line\nbreak\\.jpg")
+        names.append("back\\slash.jpg")
     for name in [*names, "notes.txt", ".hidden.jpg", "._B.jpg", ".git/x.jpg", "a/.thumbs/y.jpg", "jpg"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.jpg").mkdir()
     assert list_images(tmp_path) == sorted(names)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="such names exist on POSIX only")
+@pytest.mark.parametrize("name", ["line\nbreak.jpg", "tab\tname.jpg"])
+def test_a_name_with_a_control_character_is_refused(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match="control character"):
+        list_images(tmp_path)
 
 
 def test_listed_names_can_be_read(tmp_path):

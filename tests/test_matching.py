@@ -28,7 +28,7 @@ class ToyMatcher:
     def prepare(self, features):
         check_kind(features, self.kind, "toy")
         self.prepared += 1
-        return int(features.descriptors[0, 0]), features.source
+        return int(features.descriptors[0, 0]), features.digest
 
     def match_prepared(self, prepared0, prepared1):
         self.matched += 1
@@ -54,7 +54,7 @@ def test_each_pair_gets_the_matches_of_its_images():
     pairs = list(combinations(images, 2))
     report, _ = run(images, pairs, store)
     assert sorted(report.computed) == pairs
-    expected = {(a, b): ([[int(a[:4]), int(b[:4])]], (images[a].source, images[b].source)) for a, b in pairs}
+    expected = {(a, b): ([[int(a[:4]), int(b[:4])]], (images[a].digest, images[b].digest)) for a, b in pairs}
     assert content(store) == expected
 
 
@@ -78,7 +78,7 @@ def test_pairs_of_a_changed_image_are_matched_again():
     assert store["0002.jpg", "0003.jpg"].indices.tolist() == [[77, 3]]
 
 
-def test_features_of_unknown_source_are_never_taken_for_the_same():
+def test_other_features_of_the_same_photo_are_matched_again():
     images, store = {"a": features(1, ""), "b": features(2, "")}, {}
     run(images, [("a", "b")], store)
     images["b"] = features(3, "")

@@ -93,11 +93,11 @@ SUPERPOINT = {"superpoint", "lightglue-superpoint"}
 def test_auto_takes_superpoint_only_if_its_weights_are_in_place(present, expected, monkeypatch, tmp_path):
     asked = []
 
-    def find(model, weights_dir=None):
+    def is_put_in_place(model, weights_dir=None):
         asked.append(weights_dir)
-        return "file" if model in present else None
+        return model in present
 
-    monkeypatch.setattr(weights, "find", find)
+    monkeypatch.setattr(weights, "is_put_in_place", is_put_in_place)
     name, reason = choose_features(settings(weights_dir=str(tmp_path)).run)
     assert name == expected
     assert all(model in reason for model in SUPERPOINT - present)

@@ -64,11 +64,12 @@ class AlikedExtractor:
 
     def extract(self, photo: Photo) -> Features:
         """Local features of a photo, the best first (ranked before refinement, which moves scores a little)."""
-        from ..models import photo_tensor, resolve_device
+        from ..models import explained_memory_errors, photo_tensor, resolve_device
 
-        image = photo_tensor(photo.rgb, resolve_device(self.device))
         options = self.options
-        found, descriptors = self.network(image, options.max_keypoints, options.detection_threshold)
+        with explained_memory_errors():
+            image = photo_tensor(photo.rgb, resolve_device(self.device))
+            found, descriptors = self.network(image, options.max_keypoints, options.detection_threshold)
         return Features(
             keypoints=photo.to_stored(found.keypoints.cpu().numpy()),
             descriptors=descriptors.cpu().numpy(),

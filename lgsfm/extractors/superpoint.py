@@ -61,13 +61,14 @@ class SuperPointExtractor:
         """Local features of a photo, the best first."""
         import torch
 
-        from ..models import resolve_device
+        from ..models import explained_memory_errors, resolve_device
         from ..models.superpoint import Detection
 
-        image = torch.from_numpy(to_gray(photo.rgb)).to(resolve_device(self.device))[None, None]
         options = self.options
         detection = Detection(options.max_keypoints, options.detection_threshold, options.nms_radius)
-        found = self.network(image, detection)
+        with explained_memory_errors():
+            image = torch.from_numpy(to_gray(photo.rgb)).to(resolve_device(self.device))[None, None]
+            found = self.network(image, detection)
         return Features(
             keypoints=photo.to_stored(found.keypoints.cpu().numpy()),
             descriptors=found.descriptors.cpu().numpy(),

@@ -41,7 +41,7 @@ class PreparedImage(NamedTuple):
     """One image, ready to be matched with any other."""
 
     tokens: Prepared
-    source: str
+    digest: str
 
 
 class LightGlueMatcher:
@@ -89,14 +89,16 @@ class LightGlueMatcher:
         keypoints = torch.from_numpy(features.upright_keypoints).to(device)
         descriptors = torch.from_numpy(features.descriptors.astype(np.float32)).to(device)
         tokens = self.network.prepare(normalize_keypoints(keypoints, *features.upright_size), descriptors)
-        return PreparedImage(tokens, features.source)
+        return PreparedImage(tokens, features.digest)
 
     def match_prepared(self, prepared0: PreparedImage, prepared1: PreparedImage) -> Matches:
         """Matches of two prepared images."""
+        from ..models import explained_memory_errors
         from ..models.lightglue import Adaptivity
 
         options = self.options
         adaptivity = Adaptivity(options.depth_confidence, options.width_confidence, options.filter_threshold)
-        found = self.network(prepared0.tokens, prepared1.tokens, adaptivity)
+        with explained_memory_errors():
+            found = self.network(prepared0.tokens, prepared1.tokens, adaptivity)
         indices = found.indices.to("cpu").numpy().astype(np.int32)
-        return Matches(indices, found.scores.cpu().numpy(), (prepared0.source, prepared1.source))
+        return Matches(indices, found.scores.cpu().numpy(), (prepared0.digest, prepared1.digest))

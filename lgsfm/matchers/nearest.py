@@ -36,7 +36,7 @@ class PreparedImage(NamedTuple):
     """One image, ready to be matched with any other: (N, D) float32 descriptors of length 1."""
 
     descriptors: Tensor
-    source: str
+    digest: str
 
 
 class Neighbours(NamedTuple):
@@ -87,13 +87,13 @@ class NearestMatcher:
         check_kind(features, self.kind, "nearest")
         device = resolve_device(self.device)
         descriptors = torch.from_numpy(features.descriptors.astype(np.float32)).to(device)
-        return PreparedImage(F.normalize(descriptors, dim=1), features.source)
+        return PreparedImage(F.normalize(descriptors, dim=1), features.digest)
 
     def match_prepared(self, prepared0: PreparedImage, prepared1: PreparedImage) -> Matches:
         """Matches of two prepared images."""
         import torch
 
-        sources = (prepared0.source, prepared1.source)
+        sources = (prepared0.digest, prepared1.digest)
         if not len(prepared0.descriptors) or not len(prepared1.descriptors):
             return Matches.empty(sources)
         options = self.options

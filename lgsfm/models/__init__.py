@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from ..errors import InputError
 
-__all__ = ["photo_tensor", "resolve_device"]
+__all__ = ["explained_memory_errors", "photo_tensor", "resolve_device"]
 
 
 @cache
@@ -29,6 +31,22 @@ def resolve_device(name: str) -> torch.device:
         reason = str(exc).splitlines()[0]
         raise InputError(f"Device '{name}' cannot be used here ({reason}). Use --device cpu, or auto.") from exc
     return device
+
+
+@contextmanager
+def explained_memory_errors() -> Iterator[None]:
+    """Turns whatever torch raises for want of memory into an `InputError` that says what to do."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
+        text = str(exc).lower()
+        is_memory = not isinstance(exc, RuntimeError) or "out of memory" in text or "allocate memory" in text
+        if not is_memory:
+            raise
+        raise InputError(
+            "Not enough memory for a network. What is finished is kept: go on with a smaller --max-edge-px or "
+            f"--max-keypoints, or with --device cpu. ({str(exc).splitlines()[0] if str(exc) else type(exc).__name__})"
+        ) from exc
 
 
 def photo_tensor(rgb: np.ndarray, device: torch.device) -> Tensor:

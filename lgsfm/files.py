@@ -1,0 +1,36 @@
+"""Small files that are either the old or the new ones, never half."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import CacheError
+
+__all__ = ["read_json", "write_json", "write_text"]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file as a whole. Raises `CacheError` if that fails."""
+    temporary = path.with_name(f"{path.name}.partial")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as exc:
+        raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the folder and the disk space.") from exc
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON as a whole. Raises `CacheError` if that fails."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; {} if it does not exist or is damaged, since all of ours can be made again."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

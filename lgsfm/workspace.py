@@ -1,0 +1,146 @@
+"""The output folder: what lies where, and who may write.
+
+OUT/features-<extractor>-<hash>.h5    hash of extractor, options, weights
+OUT/pairs.txt                         one pair per line
+OUT/matches-<matcher>-<hash>.h5       hash of matcher, options, weights, features
+OUT/database.db  database.json        verified matches; what they were made of
+OUT/sparse/0, 1, ...                  models, the best one first
+OUT/summary.json  options.json        what came out, what was asked for
+OUT/colmap.log                        what COLMAP printed
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import CacheError, InputError
+from .files import read_json
+from .options import digest
+from .store import FORMAT
+
+__all__ = ["Workspace", "default_output"]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The output folder and the names in it."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path, image_dir: Path) -> Workspace:
+        """Makes the folder.
+
+        Raises:
+            InputError: it is the image folder, cannot be written, or holds another program's reconstruction.
+        """
+        root = Path(root)
+        if root.resolve() == Path(image_dir).resolve():
+            raise InputError(f"The output folder {root} is the image folder. Choose another with -o.")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise InputError(f"The output folder {root} cannot be made: {exc.strerror}. Choose another.") from exc
+        if not os.access(root, os.W_OK):
+            raise InputError(f"The output folder {root} may not be written to. Choose another with -o.")
+        workspace = cls(root)
+        foreign = [path.name for path in (workspace.database, workspace.sparse) if path.exists()]
+        if foreign and not workspace.options.exists():
+            raise InputError(
+                f"The output folder {root} holds {' and '.join(foreign)} of another program, which would be "
+                "overwritten. Choose another folder with -o."
+            )
+        return workspace
+
+    def lock(self) -> IO[str]:
+        """Makes this process the only one that writes here, until it ends or closes what this returns.
+
+        Raises:
+            CacheError: another process is at work here.
+        """
+        file = open(self.root / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - stays open: that is the lock
+        try:
+            _lock(file)
+        except OSError as exc:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            file.close()
+            raise CacheError(
+                f"The output folder {self.root} is in use by another process (number {owner}). "
+                "Wait for it to end, or choose another folder with -o."
+            ) from exc
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        return file
+
+    @property
+    def pairs(self) -> Path:
+        """The pairs that are matched."""
+        return self.root / "pairs.txt"
+
+    @property
+    def database(self) -> Path:
+        """COLMAP's database."""
+        return self.root / "database.db"
+
+    @property
+    def database_identity(self) -> Path:
+        """What the database was made of."""
+        return self.root / "database.json"
+
+    @property
+    def sparse(self) -> Path:
+        """The models."""
+        return self.root / "sparse"
+
+    @property
+    def summary(self) -> Path:
+        """What came out."""
+        return self.root / "summary.json"
+
+    @property
+    def options(self) -> Path:
+        """What was asked for."""
+        return self.root / "options.json"
+
+    @property
+    def log(self) -> Path:
+        """COLMAP's output."""
+        return self.root / "colmap.log"
+
+    def features(self, identity: Mapping[str, Any]) -> Path:
+        """The features that an extractor of this identity makes."""
+        return self.root / f"features-{identity['extractor']}-{digest({'format': FORMAT, **identity})}.h5"
+
+    def matches(self, identity: Mapping[str, Any], features: Path) -> Path:
+        """The matches that a matcher of this identity makes of these features."""
+        return self.root / f"matches-{identity['matcher']}-{digest({'features': features.name, **identity})}.h5"
+
+    def recorded_flags(self) -> dict[str, Any]:
+        """The flags of the last command, {} if there was none."""
+        flags = read_json(self.options).get("flags", {})
+        return dict(flags) if isinstance(flags, dict) else {}
+
+
+def default_output(image_dir: Path) -> Path:
+    """Beside the photos: ``images-lgsfm`` for ``images``."""
+    resolved = image_dir.resolve()
+    return resolved.with_name(f"{resolved.name}-lgsfm")
+
+
+def _lock(file: IO[str]) -> None:
+    """Takes an advisory lock that the system drops when the process ends, however it ends; raises OSError."""
+    if os.name == "nt":
+        import msvcrt
+
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        import fcntl
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
