@@ -22,7 +22,7 @@ LAYERS = [
     {"workspace", "summary"},
     {"settings"},
     {"extraction", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
-    {"registry", "store", "child", "principal_point", "files"},  # what serves them
+    {"registry", "store", "child", "principal_point", "poses", "files"},  # what serves them
     {"matchers", "retrievers"},
     {"extractors"},
     {"images", "models"},
@@ -37,7 +37,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
     "PIL": {"images", "exif"},
     "cv2": {"images", "extractors.sift"},
     "h5py": {"store"},
-    "pycolmap": {"database", "mapping", "evaluation", "two_view", "principal_point"},
+    "pycolmap": {"database", "mapping", "two_view", "principal_point", "poses"},
     "safetensors": {"weights"},
     "torch": {"models", "weights", *COMPONENTS},
     "tqdm": {"cli"},

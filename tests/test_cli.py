@@ -12,7 +12,8 @@ from cli_helpers import SIFT, Ran, copy_photos, hide_weights, nearly, run, run_p
 
 from lgsfm import weights
 from lgsfm.errors import WeightsError
-from lgsfm.evaluation import evaluate, load_poses
+from lgsfm.evaluation import evaluate
+from lgsfm.poses import load_poses
 from lgsfm.settings import flag_fields
 
 STAGES = ("extract", "pairs", "match", "database", "map")

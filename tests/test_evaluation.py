@@ -8,15 +8,8 @@ import pycolmap
 import pytest
 
 from lgsfm.errors import InputError
-from lgsfm.evaluation import (
-    THRESHOLDS_DEG,
-    CameraPose,
-    evaluate,
-    fit_similarity,
-    load_poses,
-    pose_auc,
-    robust_similarity,
-)
+from lgsfm.evaluation import THRESHOLDS_DEG, evaluate, fit_similarity, pose_auc, robust_similarity
+from lgsfm.poses import CameraPose, load_poses
 
 
 def rotation(axis, angle_deg):

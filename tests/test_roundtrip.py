@@ -13,8 +13,9 @@ from PIL import ExifTags, Image
 
 from lgsfm.database import CameraGroup, CameraOptions, VerificationOptions, build_database, group_cameras
 from lgsfm.errors import CacheError, InputError
-from lgsfm.evaluation import CameraPose, evaluate, load_poses, robust_similarity
+from lgsfm.evaluation import evaluate, robust_similarity
 from lgsfm.mapping import MappingOptions, map_database
+from lgsfm.poses import CameraPose, load_poses
 from lgsfm.store import FeatureStore, MatchStore
 from lgsfm.types import Features, Matches, Pair
 
