@@ -323,6 +323,9 @@ def table(summary: Summary) -> str:
         f"Mean track length    {summary.mean_track_length:.2f} images",
         f"Mean reproj. error   {summary.mean_reprojection_error_px:.3f} px",
     ]
+    refined = summary.models[0]["principal_points_refined"] if summary.models else 0
+    if refined:
+        lines.append(f"Principal points     {refined} refined (--principal-point fixed keeps them at the centre)")
     if summary.features:
         lines.append(f"Features, matcher    {summary.features}, {summary.matcher}")
     stages = {name: value for name, value in summary.seconds.items() if name != "total"}
