@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,11 +21,26 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 
-__all__ = ["Adaptivity", "Assignment", "LightGlue", "network_from_weights", "normalize_keypoints"]
+__all__ = ["ACTIVATIONS", "Adaptivity", "Assignment", "LightGlue", "network_from_weights", "normalize_keypoints"]
 
 DIM = 256
 HEADS = 4
 LAYERS = 9
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {  # by the names of Hugging Face configurations
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "leaky_relu": F.leaky_relu,
+    "mish": F.mish,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "swish": F.silu,
+    "tanh": torch.tanh,
+}
 
 
 class Adaptivity(NamedTuple):
@@ -109,9 +125,10 @@ class PositionalEncoder(nn.Module):
         self.projector = nn.Linear(inputs, head_dim // 2, bias=False)
 
     def forward(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (N, head_dim / 2) at (N, 2) normalised keypoints."""
-        angles = self.projector(keypoints)
-        return angles.cos(), angles.sin()
+        """Cosines and sines (N, head_dim / 2) at (N, 2) normalised keypoints; angles are float32 in any network."""
+        weight = self.projector.weight
+        angles = F.linear(keypoints.float(), weight.float())
+        return angles.cos().to(weight.dtype), angles.sin().to(weight.dtype)
 
 
 def rotate(x: Tensor, encoding: tuple[Tensor, Tensor]) -> Tensor:
@@ -122,52 +139,73 @@ def rotate(x: Tensor, encoding: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head attention between two sets of tokens (N, dim)."""
+    """Multi-head attention between two sets of tokens (N, dim).
 
-    def __init__(self, dim: int, heads: int) -> None:
+    Groups of ``heads / kv_heads`` heads share their keys and values.
+    """
+
+    def __init__(self, dim: int, heads: int, kv_heads: int | None = None, bias: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.q_proj = nn.Linear(dim, dim)
-        self.k_proj = nn.Linear(dim, dim)
-        self.v_proj = nn.Linear(dim, dim)
-        self.o_proj = nn.Linear(dim, dim)
+        self.kv_heads = kv_heads or heads
+        shared = self.kv_heads * (dim // heads)
+        self.q_proj = nn.Linear(dim, dim, bias=bias)
+        self.k_proj = nn.Linear(dim, shared, bias=bias)
+        self.v_proj = nn.Linear(dim, shared, bias=bias)
+        self.o_proj = nn.Linear(dim, dim, bias=bias)
 
-    def split(self, x: Tensor) -> Tensor:
-        """(N, dim) -> (heads, N, head_dim)."""
-        return x.view(len(x), self.heads, -1).transpose(0, 1)
+    def split(self, x: Tensor, heads: int) -> Tensor:
+        """(N, heads * head_dim) -> (all heads, N, head_dim)."""
+        return x.view(len(x), heads, -1).transpose(0, 1).repeat_interleave(self.heads // heads, 0)
+
+    def weights(self, x: Tensor, other: Tensor, encoding: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """How much each of ``x`` (N, dim) attends to each of ``other`` (M, dim): (heads, N, M)."""
+        q, k = self.split(self.q_proj(x), self.heads), self.split(self.k_proj(other), self.kv_heads)
+        if encoding is not None:
+            q, k = rotate(q, encoding), rotate(k, encoding)
+        return (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
 
     def forward(self, x: Tensor, other: Tensor, encoding: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """What ``x`` (N, dim) reads from ``other`` (M, dim): (N, dim)."""
-        q, k, v = self.split(self.q_proj(x)), self.split(self.k_proj(other)), self.split(self.v_proj(other))
-        if encoding is not None:
-            q, k = rotate(q, encoding), rotate(k, encoding)
-        weight = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
-        return self.o_proj((weight @ v).transpose(0, 1).reshape(len(x), -1))
+        v = self.split(self.v_proj(other), self.kv_heads)
+        return self.o_proj((self.weights(x, other, encoding) @ v).transpose(0, 1).reshape(len(x), -1))
 
 
 class FeedForward(nn.Module):
     """Updates tokens with a message."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, activation: Callable[[Tensor], Tensor] = F.gelu) -> None:
         super().__init__()
         self.fc1 = nn.Linear(2 * dim, 2 * dim)
         self.layer_norm = nn.LayerNorm(2 * dim)
         self.fc2 = nn.Linear(2 * dim, dim)
+        self.activation = activation
+
+    def update(self, x: Tensor, message: Tensor) -> Tensor:
+        """By how much a message (N, dim) changes the tokens ``x`` (N, dim)."""
+        return self.fc2(self.activation(self.layer_norm(self.fc1(torch.cat((x, message), -1)))))
 
     def forward(self, x: Tensor, message: Tensor) -> Tensor:
         """(N, dim), (N, dim) -> (N, dim)."""
-        return x + self.fc2(F.gelu(self.layer_norm(self.fc1(torch.cat((x, message), -1)))))
+        return x + self.update(x, message)
 
 
 class Layer(nn.Module):
     """Self-attention in each image, then cross-attention between the images."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        kv_heads: int | None = None,
+        bias: bool = True,
+        activation: Callable[[Tensor], Tensor] = F.gelu,
+    ) -> None:
         super().__init__()
-        self.self_attention = Attention(dim, heads)
-        self.self_mlp = FeedForward(dim)
-        self.cross_attention = Attention(dim, heads)
-        self.cross_mlp = FeedForward(dim)
+        self.self_attention = Attention(dim, heads, kv_heads, bias)
+        self.self_mlp = FeedForward(dim, activation)
+        self.cross_attention = Attention(dim, heads, kv_heads, bias)
+        self.cross_mlp = FeedForward(dim, activation)
 
     def look_within(self, x: Tensor, encoding: tuple[Tensor, Tensor]) -> Tensor:
         """The self-attention half for one image."""
@@ -191,7 +229,8 @@ class AssignmentLayer(nn.Module):
         """Mutual best matches above the threshold."""
         p0, p1 = self.final_projection(x0), self.final_projection(x1)
         similarity = p0 @ p1.T / p0.shape[-1] ** 0.5
-        return mutual_best(similarity, self.matchability(x0)[:, 0], self.matchability(x1)[:, 0], threshold)
+        matchable0, matchable1 = self.matchability(x0)[:, 0], self.matchability(x1)[:, 0]
+        return mutual_best(similarity.float(), matchable0.float(), matchable1.float(), threshold)
 
 
 class TokenConfidence(nn.Module):
@@ -207,20 +246,38 @@ class TokenConfidence(nn.Module):
 
 
 class LightGlue(nn.Module):
-    """The readable network for one pair of images."""
+    """The readable network for one pair of images.
 
-    def __init__(self, input_dim: int = DIM, dim: int = DIM, heads: int = HEADS, layers: int = LAYERS) -> None:
+    The published networks have the default sizes. ``kv_heads``, ``bias`` and ``activation`` are those of the
+    attentions (projections without bias, keys and values shared by several heads) and of the updates behind them.
+    """
+
+    def __init__(
+        self,
+        input_dim: int = DIM,
+        dim: int = DIM,
+        heads: int = HEADS,
+        layers: int = LAYERS,
+        *,
+        kv_heads: int | None = None,
+        bias: bool = True,
+        activation: Callable[[Tensor], Tensor] = F.gelu,
+    ) -> None:
         super().__init__()
         self.input_projection = nn.Linear(input_dim, dim) if input_dim != dim else nn.Identity()
         self.positional_encoder = PositionalEncoder(2, dim // heads)
-        self.transformer_layers = nn.ModuleList(Layer(dim, heads) for _ in range(layers))
+        self.transformer_layers = nn.ModuleList(Layer(dim, heads, kv_heads, bias, activation) for _ in range(layers))
         self.match_assignment_layers = nn.ModuleList(AssignmentLayer(dim) for _ in range(layers))
         self.token_confidence = nn.ModuleList(TokenConfidence(dim) for _ in range(layers - 1))
         self.heads = heads
 
     @torch.inference_mode()
     def forward(
-        self, keypoints: tuple[Tensor, Tensor], descriptors: tuple[Tensor, Tensor], adaptivity: Adaptivity
+        self,
+        keypoints: tuple[Tensor, Tensor],
+        descriptors: tuple[Tensor, Tensor],
+        adaptivity: Adaptivity,
+        lifetimes: Tensor | None = None,
     ) -> Assignment:
         """Matches of two images.
 
@@ -228,6 +285,7 @@ class LightGlue(nn.Module):
             keypoints: (M, 2) and (N, 2) float32, from `normalize_keypoints`.
             descriptors: (M, D) and (N, D) float32, L2-normalised.
             adaptivity: when to stop, what to prune, what to return.
+            lifetimes: (M + N,) integers, to which the number of layers is added that each point took part in.
         """
         x = [self.input_projection(d) for d in descriptors]
         encoding = [self.positional_encoder(k) for k in keypoints]
@@ -237,6 +295,8 @@ class LightGlue(nn.Module):
         for i, layer in enumerate(self.transformer_layers):
             if min(map(len, x)) == 0:
                 return no_matches(x[0], i)
+            if lifetimes is not None:
+                lifetimes[torch.cat((index[0], index[1] + len(descriptors[0])))] += 1
             x = [layer.look_within(tokens, e) for tokens, e in zip(x, encoding, strict=True)]
             x = list(layer.look_across(*x))
             if i == layers - 1:
@@ -299,11 +359,14 @@ def network_from_weights(state: Mapping[str, Tensor]) -> LightGlue:
     state = {key: value for key, value in state.items() if not key.startswith("keypoint_detector.")}
     try:
         projector = state["positional_encoder.projector.weight"]
+        head_dim = 2 * projector.shape[0]
         dim = state["match_assignment_layers.0.final_projection.weight"].shape[0]
+        kv_dim = state["transformer_layers.0.self_attention.k_proj.weight"].shape[0]
+        bias = "transformer_layers.0.self_attention.k_proj.bias" in state
         projection = state.get("input_projection.weight")
         layers = sum(key.endswith("final_projection.weight") for key in state)
         input_dim = dim if projection is None else projection.shape[1]
-        network = LightGlue(input_dim, dim, dim // (2 * projector.shape[0]), layers)
+        network = LightGlue(input_dim, dim, dim // head_dim, layers, kv_heads=kv_dim // head_dim, bias=bias)
         network.load_state_dict(state, strict=True)
     except (KeyError, RuntimeError) as exc:
         raise WeightsError(f"These are not the weights of a LightGlue network: {exc}") from exc

@@ -51,15 +51,18 @@ class FoldedFeedForward(nn.Module):
         own, message = mlp.fc1.weight.double().split(dim, dim=1)
         out = attention.o_proj
         weight = torch.cat((own, message @ out.weight.double()), 1)
-        bias = mlp.fc1.bias.double() + message @ out.bias.double()
+        bias = mlp.fc1.bias.double()
+        if out.bias is not None:
+            bias = bias + message @ out.bias.double()
         self.fc1 = _linear(weight, bias)
         self.layer_norm = mlp.layer_norm
         self.fc2 = mlp.fc2
+        self.activation = mlp.activation
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """(N, dim), (N, dim) -> (N, dim)."""
         hidden = self.layer_norm(self.fc1(torch.cat((x, context), 1)))
-        return torch.add(x, self.fc2(F.gelu(hidden)))
+        return torch.add(x, self.fc2(self.activation(hidden)))
 
 
 class FastLayer(nn.Module):
@@ -69,17 +72,15 @@ class FastLayer(nn.Module):
         super().__init__()
         within, across = layer.self_attention, layer.cross_attention
         self.heads = within.heads
-        halves = _even_then_odd(within.q_proj.out_features, self.heads)
-        self.qkv = _stacked(
-            (within.q_proj.weight[halves], within.k_proj.weight[halves], within.v_proj.weight),
-            (within.q_proj.bias[halves], within.k_proj.bias[halves], within.v_proj.bias),
-        )
+        (q, q_bias), (k, k_bias), (v, v_bias) = _projections(within)
+        halves = _even_then_odd(len(q), self.heads)
+        self.qkv = _stacked((q[halves], k[halves], v), (q_bias[halves], k_bias[halves], v_bias))
         self.within_mlp = FoldedFeedForward(within, layer.self_mlp)
-        self.is_shared = torch.equal(across.q_proj.weight, across.k_proj.weight) and torch.equal(
-            across.q_proj.bias, across.k_proj.bias
+        (q, q_bias), (k, k_bias), (v, v_bias) = _projections(across)
+        self.is_shared = torch.equal(q, k) and torch.equal(q_bias, k_bias)
+        self.qvk = (
+            _stacked((q, v), (q_bias, v_bias)) if self.is_shared else _stacked((q, v, k), (q_bias, v_bias, k_bias))
         )
-        parts = (across.q_proj, across.v_proj) if self.is_shared else (across.q_proj, across.v_proj, across.k_proj)
-        self.qvk = _stacked([p.weight for p in parts], [p.bias for p in parts])
         self.across_mlp = FoldedFeedForward(across, layer.cross_mlp)
 
     def look_within(self, x: Tensor, cos: Tensor, sin: Tensor, sizes: list[int]) -> Tensor:
@@ -133,8 +134,10 @@ class FastLightGlue(nn.Module):
         return Prepared(x, cos, sin)
 
     @torch.inference_mode()
-    def forward(self, image0: Prepared, image1: Prepared, adaptivity: Adaptivity) -> Assignment:
-        """Matches of two prepared images."""
+    def forward(
+        self, image0: Prepared, image1: Prepared, adaptivity: Adaptivity, lifetimes: Tensor | None = None
+    ) -> Assignment:
+        """Matches of two prepared images; ``lifetimes`` as for `LightGlue.forward`."""
         m, points = len(image0.tokens), len(image0.tokens) + len(image1.tokens)
         x = torch.cat((image0.tokens, image1.tokens))
         cos, sin = torch.cat((image0.cos, image1.cos)), torch.cat((image0.sin, image1.sin))
@@ -144,6 +147,8 @@ class FastLightGlue(nn.Module):
         for i, layer in enumerate(self.layers):
             if m == 0 or m == len(x):
                 return no_matches(x, i)
+            if lifetimes is not None:
+                lifetimes[index] += 1
             if i > 0:
                 x = layer.look_within(x, cos, sin, [m, len(x) - m])
             x = layer.look_across(x, m)
@@ -169,7 +174,7 @@ class FastLightGlue(nn.Module):
         projected = assignment.final_projection(x)
         matchable = assignment.matchability(x)[:, 0]
         similarity = (projected[:m] / x.shape[1] ** 0.5) @ projected[m:].T
-        return mutual_best(similarity, matchable[:m], matchable[m:], threshold)
+        return mutual_best(similarity.float(), matchable[:m].float(), matchable[m:].float(), threshold)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -183,6 +188,18 @@ def _rotated(qk: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = qk.chunk(2, dim=-1)
     cos, sin = cos[:, None, None], sin[:, None, None]
     return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+
+
+def _projections(attention: Attention) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of queries, keys and values, with a copy for each of the heads that share one."""
+    parts = []
+    for layer in (attention.q_proj, attention.k_proj, attention.v_proj):
+        bias = layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
+        repeats = layer.in_features // layer.out_features
+        rows = torch.arange(layer.out_features).view(-1, layer.in_features // attention.heads)
+        rows = rows.repeat_interleave(repeats, 0).flatten()
+        parts.append((layer.weight[rows], bias[rows]))
+    return parts
 
 
 def _even_then_odd(dim: int, heads: int) -> Tensor:

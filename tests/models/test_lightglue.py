@@ -6,7 +6,14 @@ import torch
 
 from lgsfm import weights
 from lgsfm.errors import LgsfmError, WeightsError
-from lgsfm.models.lightglue import Adaptivity, LightGlue, from_original, network_from_weights, normalize_keypoints
+from lgsfm.models.lightglue import (
+    ACTIVATIONS,
+    Adaptivity,
+    LightGlue,
+    from_original,
+    network_from_weights,
+    normalize_keypoints,
+)
 from lgsfm.models.lightglue_fast import FastLightGlue
 
 MODES = {"full": Adaptivity(-1, -1, 0.1), "adaptive": Adaptivity(0.95, 0.99, 0.1)}
@@ -71,6 +78,34 @@ def test_fast_path_equals_the_plain_one_for_random_weights(seed, adaptivity):
     assert plain.layers == fast.layers
     assert plain.indices.tolist() == fast.indices.tolist()
     assert torch.allclose(plain.scores, fast.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize(("bias", "activation"), [(True, "relu"), (False, "gelu_new")])
+def test_fast_path_equals_the_plain_one_for_other_architectures(kv_heads, bias, activation):
+    torch.manual_seed(kv_heads)
+    network = LightGlue(layers=3, kv_heads=kv_heads, bias=bias, activation=ACTIVATIONS[activation]).eval()
+    adaptivity = Adaptivity(-1, 0.6, 0.0)
+    plain, fast = (run(network, *random_pair(3), adaptivity) for run in (run_plain, run_fast))
+    assert plain.indices.tolist() == fast.indices.tolist()
+    assert torch.allclose(plain.scores, fast.scores, atol=1e-5)
+    again = network_from_weights(network.state_dict())  # the sizes follow the weights; the activation cannot
+    assert again.transformer_layers[0].self_attention.kv_heads == kv_heads
+    assert (again.transformer_layers[0].self_attention.q_proj.bias is not None) == bias
+
+
+def test_lifetimes_count_the_layers_of_each_point():
+    torch.manual_seed(0)
+    network = LightGlue(layers=4).eval()
+    keypoints, descriptors = random_pair(5)
+    adaptivity = Adaptivity(-1, 0.5, 0.0)
+    plain, fast = (torch.zeros(len(keypoints[0]) + len(keypoints[1]), dtype=torch.int32) for _ in range(2))
+    found = network(keypoints, descriptors, adaptivity, plain)
+    compiled = FastLightGlue(network)
+    compiled(*map(compiled.prepare, keypoints, descriptors), adaptivity, fast)
+    assert torch.equal(plain, fast)
+    assert 1 <= plain.min() < plain.max() == found.layers
+    assert (plain[found.indices[:, 0]] == found.layers).all()
 
 
 def test_both_layouts_of_the_weights_are_one_network(state):
