@@ -1,6 +1,6 @@
 """Stage 4: features and matches -> COLMAP database with verified two-view geometries.
 
-This is where lgsfm's pixels become COLMAP's: there the centre of the top-left pixel is (0.5, 0.5).
+This is where the keypoints of lgsfm become COLMAP's: there the centre of the top-left pixel is (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pycolmap
 
+from .cameras import DEFAULT_FOCAL_FACTOR, MODELS, PIXEL_CENTRE
 from .child import run_in_child
 from .errors import CacheError, InputError, ReconstructionError, unknown_name
 from .images import ImageHeader, read_header
@@ -32,7 +33,6 @@ __all__ = [
     "verify_matches",
 ]
 
-PIXEL_CENTRE = 0.5  # of COLMAP's top-left pixel, in both axes
 JOINED_BY = {
     "auto": "one size: taken for one camera (else --camera-mode per-image)",
     "single": "one camera as asked for",
@@ -40,7 +40,6 @@ JOINED_BY = {
     "per-image": "",
 }
 SUPPORTED_PYCOLMAP = (4,)  # major versions
-DEFAULT_FOCAL_FACTOR = 1.2  # guessed focal length per long image edge, as COLMAP does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +56,8 @@ class CameraOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        models = [name for name in pycolmap.CameraModelId.__members__ if name != "INVALID"]
-        if self.camera_model not in models:
-            raise unknown_name("camera model", self.camera_model, models)
+        if self.camera_model not in MODELS:
+            raise unknown_name("camera model", self.camera_model, MODELS)
 
 
 @dataclass(frozen=True, kw_only=True)

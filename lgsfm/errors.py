@@ -4,7 +4,8 @@
     ├── InputError            a photo, folder, option or file given by the user is unusable
     ├── WeightsError          the weights of a network are missing, damaged or not to be downloaded
     ├── CacheError            a file in the output folder cannot be read or written
-    └── ReconstructionError   geometric verification or mapping failed
+    ├── ReconstructionError   geometric verification or mapping failed
+    └── PoseError             two photos have no reliable relative pose
 
 Every message says what happened, where, and what to do. Errors of other libraries are mapped to these
 in the one module that calls the library (``raise ... from exc``).
@@ -19,6 +20,7 @@ __all__ = [
     "CacheError",
     "InputError",
     "LgsfmError",
+    "PoseError",
     "ReconstructionError",
     "WeightsError",
     "unknown_name",
@@ -43,6 +45,19 @@ class CacheError(LgsfmError):
 
 class ReconstructionError(LgsfmError):
     """Geometric verification or mapping did not succeed."""
+
+
+class PoseError(LgsfmError):
+    """Two photos have no reliable geometry: honest, and better than a random pose.
+
+    num_inliers: matches that agree with the best one found
+    num_matches: all matches
+    """
+
+    def __init__(self, num_inliers: int, num_matches: int, what: str = "pose") -> None:
+        super().__init__(f"no reliable {what}: {num_inliers} inliers of {num_matches} matches")
+        self.num_inliers = num_inliers
+        self.num_matches = num_matches
 
 
 def unknown_name(kind: str, name: str, available: Iterable[str]) -> InputError:

@@ -23,6 +23,7 @@ __all__ = [
     "read_exif",
     "stored_to_upright",
     "turn_upright",
+    "turned_clockwise",
     "upright_size",
     "upright_to_stored",
 ]
@@ -54,6 +55,10 @@ _MOVES = {
     7: (True, True, True),
     8: (True, False, True),
 }
+
+
+# EXIF codes in the order in which a quarter turn clockwise of the upright view leads from one to the next
+_QUARTER_TURNS = ((1, 6, 3, 8), (2, 7, 4, 5))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +140,13 @@ def turn_upright(image: np.ndarray, orientation: int) -> np.ndarray:
     transposed, mirror_x, mirror_y = _moves(orientation)
     turned = image.swapaxes(0, 1) if transposed else image
     return np.ascontiguousarray(turned[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1])
+
+
+def turned_clockwise(orientation: int, quarter_turns: int) -> int:
+    """The EXIF code of the view that ``orientation`` describes, turned clockwise by that many quarter turns."""
+    _moves(orientation)
+    cycle = next(cycle for cycle in _QUARTER_TURNS if orientation in cycle)
+    return cycle[(cycle.index(orientation) + quarter_turns) % 4]
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TypeVar
 from .errors import InputError
 from .extractors import Extractor
 from .images import Photo, file_digest, read_photo
-from .store import digest_of, source_of
+from .store import digest_of, orientation_of, source_of
 from .types import Features, Progress
 
 __all__ = ["ExtractionReport", "extract_features"]
@@ -32,6 +32,13 @@ class ExtractionReport:
     reused: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # image name -> reason
 
+    def followed_by(self, later: ExtractionReport) -> ExtractionReport:
+        """The report of both, where the later one did some images again."""
+        again = {*later.computed, *later.failed}
+        computed = [name for name in self.computed if name not in again] + later.computed
+        reused = [name for name in self.reused if name not in again]
+        return ExtractionReport(computed, reused, {**self.failed, **later.failed})
+
 
 def extract_features(
     image_dir: str | Path,
@@ -39,16 +46,19 @@ def extract_features(
     extractor: Extractor,
     store: MutableMapping[str, Features],
     *,
+    orientations: Mapping[str, int] | None = None,
     is_strict: bool = False,
     progress: Progress | None = None,
 ) -> ExtractionReport:
-    """Fills the store with the features of the images; an entry made from the same bytes is kept.
+    """Fills the store with the features of the images; an entry made from the same view of the same bytes is kept.
 
     Args:
         image_dir: the folder that ``names`` are relative to.
         names: image names.
         extractor: see `lgsfm.registry`.
         store: image name -> features.
+        orientations: EXIF code of the view that the extractor is to see; an image that is not here is seen as its
+            EXIF data says, and an entry of any view is kept.
         is_strict: an unusable photo is an error; by default it is skipped and named in the report.
         progress: called with (done, total) after each image.
 
@@ -57,19 +67,23 @@ def extract_features(
             work at all, for want of the device say.
     """
     image_dir = Path(image_dir)
+    views = orientations or {}
     report = ExtractionReport()
     todo: list[str] = []
+
+    def is_finished(name: str) -> bool:
+        if not digest_of(store, name) or (name in views and orientation_of(store, name) != views[name]):
+            return False
+        return bool(source_of(store, name)) and source_of(store, name) == _digest(image_dir / name)
+
     for name in names:
-        if source_of(store, name) and digest_of(store, name) and source_of(store, name) == _digest(image_dir / name):
-            report.reused.append(name)
-        else:
-            todo.append(name)
+        (report.reused if is_finished(name) else todo).append(name)
     done = len(report.reused)
     if progress and todo:
         progress(done, len(names))
 
     def read(name: str) -> Photo:
-        return read_photo(image_dir / name, extractor.options.max_edge_px or None)
+        return read_photo(image_dir / name, extractor.options.max_edge_px or None, orientation=views.get(name))
 
     for name, result in read_ahead(todo, read):
         try:

@@ -45,6 +45,7 @@ __all__ = [
     "Photo",
     "file_digest",
     "list_images",
+    "photo_from_array",
     "read_header",
     "read_photo",
     "stored_to_upright",
@@ -141,9 +142,10 @@ def read_header(path: Path) -> ImageHeader:
         return _open(stream)[1]
 
 
-def read_photo(path: Path, max_edge_px: int | None = None) -> Photo:
+def read_photo(path: Path, max_edge_px: int | None = None, *, orientation: int | None = None) -> Photo:
     """The image of a file: 8-bit RGB, upright, its longer edge at most ``max_edge_px`` (never enlarged).
 
+    ``orientation`` is the EXIF code of the view that is wanted; None means the one that the file names.
     16-bit samples are divided by 256. Transparency is dropped: the colour below stays, no background is made
     up. Of several pictures in a file the first is read. Large JPEGs are decoded at 1/2,
     1/4 or 1/8, the least that still covers the target, which is up to twice as fast.
@@ -160,13 +162,30 @@ def read_photo(path: Path, max_edge_px: int | None = None) -> Photo:
         _check_end(data, image.format)
         target = _target_size(header.size, max_edge_px)
         bgr, scale = _decode(data, image.format, header.size, target)
-        rgb = cv2.cvtColor(turn_upright(bgr, header.exif.orientation), cv2.COLOR_BGR2RGB)
+    code = header.exif.orientation if orientation is None else orientation
+    rgb = cv2.cvtColor(turn_upright(bgr, code), cv2.COLOR_BGR2RGB)
+    return Photo(rgb=rgb, size=header.size, orientation=code, scale=scale, digest=hashlib.sha256(data).hexdigest())
+
+
+def photo_from_array(image: np.ndarray, max_edge_px: int | None = None, *, orientation: int = 1) -> Photo:
+    """`read_photo` for pixels in memory: (H, W, 3) RGB or (H, W) grey, uint8. Raises `InputError` for others."""
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise InputError(
+            f"An image in memory must be (H, W, 3) RGB or (H, W) grey of type uint8, not {image.shape} {image.dtype}."
+        )
+    if 0 in image.shape:
+        raise InputError(f"The image in memory has no pixels: its shape is {image.shape}.")
+    rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
+    size = (image.shape[1], image.shape[0])
+    target = _target_size(size, max_edge_px)
+    resized = rgb if target == size else cv2.resize(rgb, target, interpolation=cv2.INTER_AREA)
     return Photo(
-        rgb=rgb,
-        size=header.size,
-        orientation=header.exif.orientation,
-        scale=scale,
-        digest=hashlib.sha256(data).hexdigest(),
+        rgb=turn_upright(resized, orientation),
+        size=size,
+        orientation=orientation,
+        scale=(size[0] / target[0], size[1] / target[1]),
+        digest=hashlib.sha256(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()).hexdigest(),
     )
 
 

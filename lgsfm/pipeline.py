@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,19 @@ from typing import Any
 from .database import CameraGroup, DatabaseReport, build_database, check_pycolmap, group_cameras
 from .errors import InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
-from .extractors import Extractor
+from .extractors import Extractor, is_rotation_invariant
 from .files import read_json, write_json
 from .images import list_images
 from .mapping import ModelSummary, map_database
 from .matchers import Matcher
 from .matching import MatchingReport, match_features
 from .options import digest
-from .pairing import METHODS, read_pairs, select_pairs, write_pairs
+from .pairing import AUTO_EXHAUSTIVE, METHODS, PairOptions, read_pairs, select_pairs, write_pairs
 from .settings import Settings, choose_features
 from .store import FeatureStore, MatchStore, digest_of, sources_of
 from .summary import Summary
 from .types import Pair, Progress
+from .upright import Orientations, find_turns
 from .workspace import Workspace, default_output
 
 __all__ = ["Observer", "Run", "reconstruct"]
@@ -125,14 +126,7 @@ class Run:
         """
         identity = self.extractor.identity
         with self._stage("extract"), FeatureStore(self.features_path, identity) as store:
-            report = extract_features(
-                self.image_dir,
-                self.names,
-                self.extractor,
-                store,
-                is_strict=self.settings.run.strict,
-                progress=self.observer.progress("extract"),
-            )
+            report = self._extract_upright(store)
             self._count("extract", report.computed, report.reused)
             self.summary.failed_images = report.failed
         for name, reason in report.failed.items():
@@ -143,6 +137,47 @@ class Run:
                 f"Skipped: {', '.join(report.failed)}."
             )
         return report
+
+    def _extract_upright(self, store: FeatureStore) -> ExtractionReport:
+        """Features of all images, seen upright: those that lie in the eyes of the others are seen again, turned."""
+        mode = self.settings.upright.upright
+        if mode == "auto" and is_rotation_invariant(self.extractor):
+            mode = "exif"
+        orientations = Orientations(self.image_dir, self.names, mode, self.workspace.upright)
+        report = self._extract_views(store, orientations.views)
+        names = sorted([*report.computed, *report.reused])
+        if mode == "auto" and not orientations.are_settled(store, names):
+            look = partial(orientations.look, self.extractor)
+            found = find_turns(names, store, self._voting_pairs(names, store), look)
+            orientations.turn(found)
+            report = report.followed_by(self._extract_views(store, orientations.views, sorted(found)))
+            orientations.settle(store, names)
+        self.summary.turned_deg = {name: 90 * turn for name, turn in orientations.turns.items()}
+        for name, degrees in self.summary.turned_deg.items():
+            self.observer.say(
+                f"Upright: {name} is seen turned by {degrees} degrees clockwise (--upright exif: as it is)."
+            )
+        return report
+
+    def _voting_pairs(self, names: list[str], features: FeatureStore) -> list[Pair]:
+        """Pairs that vote on what is up: all of a small collection, else neighbours by name and by look."""
+        if len(names) <= AUTO_EXHAUSTIVE:
+            return select_pairs(names, PairOptions(pairs="exhaustive"))
+        options = PairOptions(pairs="sequential+retrieval", overlap=5, neighbors=10)
+        return select_pairs(names, options, features=features, retriever=self.settings.make_retriever())
+
+    def _extract_views(
+        self, store: FeatureStore, views: dict[str, int], names: list[str] | None = None
+    ) -> ExtractionReport:
+        return extract_features(
+            self.image_dir,
+            self.names if names is None else names,
+            self.extractor,
+            store,
+            orientations=views,
+            is_strict=self.settings.run.strict,
+            progress=self.observer.progress("extract"),
+        )
 
     def select_pairs(self) -> list[Pair]:
         """Stage 2: the pairs to match."""
@@ -293,7 +328,7 @@ class Run:
 
     def _write_options(self) -> None:
         made = {name: vars(self)[name].identity for name in ("extractor", "matcher") if name in vars(self)}
-        stages = ("run", "pairs", "cameras", "verification", "mapping")
+        stages = ("run", "upright", "pairs", "cameras", "verification", "mapping")
         options = {name: getattr(self.settings, name).to_dict() for name in stages}
         write_json(self.workspace.options, {"flags": dict(self.settings.flags), **made, **options})
 

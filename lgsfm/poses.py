@@ -8,12 +8,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import InputError
 
-__all__ = ["CameraPose", "load_poses"]
+if TYPE_CHECKING:
+    import pycolmap
+
+__all__ = ["CameraPose", "load_poses", "read_reconstruction"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +81,29 @@ def _is_model(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("images.bin", "images.txt"))
 
 
-def _read_model(folder: Path) -> dict[str, CameraPose]:
+def read_reconstruction(path: Path) -> pycolmap.Reconstruction:
+    """The COLMAP model that a folder is or holds, the one with the most images; folders as for `load_poses`.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    if not path.is_dir():
+        raise InputError(f"No folder of a COLMAP model at '{path}'. Check the path.")
+    return max((_read_folder(folder) for folder in _model_folders(path)), key=lambda model: model.num_reg_images())
+
+
+def _read_folder(folder: Path) -> pycolmap.Reconstruction:
     import pycolmap
 
     try:
-        images = [image for image in pycolmap.Reconstruction(folder).images.values() if image.has_pose]
-        matrices = [(image.name, np.asarray(image.cam_from_world().matrix(), float)) for image in images]
+        return pycolmap.Reconstruction(folder)
     except (IndexError, MemoryError, OSError, RuntimeError, ValueError) as exc:
         raise InputError(f"The COLMAP model in '{folder}' is incomplete or damaged ({exc}). Write it again.") from exc
+
+
+def _read_model(folder: Path) -> dict[str, CameraPose]:
+    images = [image for image in _read_folder(folder).images.values() if image.has_pose]
+    matrices = [(image.name, np.asarray(image.cam_from_world().matrix(), float)) for image in images]
     if len({name for name, _ in matrices}) < len(matrices):
         raise InputError(
             f"Several images of the COLMAP model in '{folder}' have the same name. (COLMAP cuts the names in "

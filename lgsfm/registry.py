@@ -1,7 +1,7 @@
-"""Name -> component: one line for each extractor, matcher and retriever, and those of other packages.
+"""Name -> component: one line for each extractor, matcher, retriever and estimator, and those of other packages.
 
-Another package adds its own through an entry point in the group ``lgsfm.extractors``, ``lgsfm.matchers`` or
-``lgsfm.retrievers``, whose value is ``module:Class`` like the lines below.
+Another package adds its own through an entry point in the group ``lgsfm.extractors``, ``lgsfm.matchers``,
+``lgsfm.retrievers`` or ``lgsfm.estimators``, whose value is ``module:Class`` like the lines below.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ __all__ = ["available", "component_class", "component_classes"]
 logger = logging.getLogger(__name__)
 
 BUILT_IN = {
+    "estimator": {
+        "colmap": "lgsfm.estimators.colmap:ColmapEstimator",
+        "magsac": "lgsfm.estimators.opencv:MagsacEstimator",
+        "poselib": "lgsfm.estimators.poselib:PoselibEstimator",
+        "ransac": "lgsfm.estimators.opencv:RansacEstimator",
+    },
     "extractor": {
         "aliked": "lgsfm.extractors.aliked:AlikedExtractor",
         "sift": "lgsfm.extractors.sift:SiftExtractor",
@@ -36,7 +42,7 @@ BUILT_IN = {
 
 @cache
 def available(kind: str) -> dict[str, str]:
-    """The components of a kind ("extractor", "matcher", "retriever"): name -> "module:Class", sorted by name.
+    """The components of a kind ("extractor", "matcher", "retriever", "estimator"): name -> "module:Class", sorted.
 
     A built-in name cannot be taken over by another package.
     """

@@ -1,7 +1,7 @@
 """All choices of a run, made of flat flags: ``features="aliked", max_keypoints=1024, mapper="global"``.
 
 The flags are the fields of the options classes of the stages and of the chosen components; a flag that none of them
-has is an error that lists the valid ones. The command line and `lgsfm.reconstruct` both come through here.
+has is an error that lists the valid ones. The command line and the functions of the API both come through here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, get_type_hints
 
 from . import weights
 from .database import CameraOptions, VerificationOptions
@@ -22,44 +22,61 @@ from .options import Options, option
 from .pairing import PairOptions
 from .registry import available, component_class, component_classes
 from .retrievers import Retriever
+from .two_view import TwoViewOptions
 from .types import Progress
+from .upright import UprightOptions
 
-__all__ = ["QUALITIES", "Flag", "RunOptions", "Settings", "choose_features", "flag_fields"]
+__all__ = [
+    "QUALITIES",
+    "ComponentOptions",
+    "Flag",
+    "PairSettings",
+    "RunOptions",
+    "Settings",
+    "choose_features",
+    "flag_fields",
+]
 
 QUALITIES = tuple(ExtractorOptions.presets)
-STAGE_OPTIONS: tuple[type[Options], ...] = (PairOptions, CameraOptions, VerificationOptions, MappingOptions)
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(Options):
-    """Which components a run is made of, and where it finds things."""
+class ComponentOptions(Options):
+    """Which networks work, and where they and their weights are found."""
 
     features: str = option(
         "auto", "auto, or the name of an extractor; auto: SuperPoint if its weights are here, else ALIKED"
     )
     matcher: str = option("auto", "auto, or the name of a matcher; auto: what fits the features best")
-    retriever: str = option("vlad", "global descriptors for --pairs retrieval")
     quality: str = option("medium", "preset of image size and number of keypoints", choices=QUALITIES)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps; auto takes a GPU if there is one")
     weights_dir: str = option("", "folder that holds the weights of the networks")
     offline: bool = option(False, "never use the network")
-    strict: bool = option(False, "an unusable photo is an error; by default it is skipped and named")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for kind, name in (
-            ("extractor", self.features),
-            ("matcher", self.matcher),
-            ("retriever", self.retriever),
-        ):
-            if name not in available(kind) and (name != "auto" or kind == "retriever"):
+        for kind, name in (("extractor", self.features), ("matcher", self.matcher)):
+            if name not in available(kind) and name != "auto":
                 raise unknown_name(kind, name, available(kind))
         if self.device not in ("auto", "cpu"):
             from .models import resolve_device  # loads torch, which the most common choices need not wait for
 
             resolve_device(self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ComponentOptions):
+    """What a run over a collection is made of."""
+
+    retriever: str = option("vlad", "global descriptors for --pairs retrieval")
+    strict: bool = option(False, "an unusable photo is an error; by default it is skipped and named")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.retriever not in available("retriever"):
+            raise unknown_name("retriever", self.retriever, available("retriever"))
 
 
 class Flag(NamedTuple):
@@ -71,35 +88,28 @@ class Flag(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """All choices of a run, validated."""
+class ComponentSettings:
+    """What all settings have in common; subclasses add the options of their stages, one field each."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("extractor", "matcher")  # of components that have flags
 
     flags: Mapping[str, Any]  # what was asked for
-    run: RunOptions
-    pairs: PairOptions
-    cameras: CameraOptions
-    verification: VerificationOptions
-    mapping: MappingOptions
+    run: ComponentOptions
+    upright: UprightOptions
 
     @classmethod
-    def from_flags(cls, flags: Mapping[str, Any]) -> Settings:
+    def from_flags(cls, flags: Mapping[str, Any]) -> Self:
         """Settings from flat flags.
 
         Raises:
             InputError: a flag does not exist or has an invalid value.
         """
-        valid = {flag.field.name for flag in flag_fields()}
+        valid = {flag.field.name for flag in flag_fields(cls)}
         for name in flags:
             if name not in valid:
                 raise unknown_name("option", name, valid)
-        return cls(
-            flags=dict(flags),
-            run=_pick(RunOptions, flags),
-            pairs=_pick(PairOptions, flags),
-            cameras=_pick(CameraOptions, flags),
-            verification=_pick(VerificationOptions, flags),
-            mapping=_pick(MappingOptions, flags),
-        )
+        stages: dict[str, Any] = {name: _pick(options, flags) for name, options in stages_of(cls).items()}
+        return cls(flags=dict(flags), **stages)
 
     def make_extractor(self, name: str, *, progress: Progress | None = None) -> Extractor:
         """The extractor with its options: defaults, then the quality preset, then the flags."""
@@ -117,11 +127,6 @@ class Settings:
         self._check_component_flags("matcher", matcher.options_class, name)
         options = _pick(matcher.options_class, self.flags)
         return matcher(options, self.run.device, self._fetch(progress), extractor.kind)
-
-    def make_retriever(self) -> Retriever:
-        """The retriever for pair selection."""
-        retriever = component_class("retriever", self.run.retriever)
-        return retriever(_pick(retriever.options_class, self.flags))
 
     def _fetch(self, progress: Progress | None) -> Any:
         folder = Path(self.run.weights_dir) if self.run.weights_dir else None
@@ -144,7 +149,32 @@ class Settings:
                 raise InputError(f"Option {name} is of {' and '.join(owners)}, not of the {kind} '{chosen}'.")
 
 
-def choose_features(run: RunOptions) -> tuple[str, str]:
+@dataclass(frozen=True)
+class PairSettings(ComponentSettings):
+    """All choices for the matches and the pose of two photos, validated."""
+
+    two_view: TwoViewOptions
+
+
+@dataclass(frozen=True)
+class Settings(ComponentSettings):
+    """All choices of a run over a collection, validated."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("extractor", "matcher", "retriever")
+
+    run: RunOptions
+    pairs: PairOptions
+    cameras: CameraOptions
+    verification: VerificationOptions
+    mapping: MappingOptions
+
+    def make_retriever(self) -> Retriever:
+        """The retriever for pair selection."""
+        retriever = component_class("retriever", self.run.retriever)
+        return retriever(_pick(retriever.options_class, self.flags))
+
+
+def choose_features(run: ComponentOptions) -> tuple[str, str]:
     """The extractor's name and why it was chosen."""
     if run.features != "auto":
         return run.features, "asked for"
@@ -155,12 +185,19 @@ def choose_features(run: RunOptions) -> tuple[str, str]:
     return "superpoint", "its weights are in place (licence: non-commercial research)"
 
 
-def flag_fields() -> list[Flag]:
-    """Each flag once, those of the run and the stages first."""
-    general = [(options, "") for options in (RunOptions, ExtractorOptions, *STAGE_OPTIONS)]
+def stages_of(settings: type[ComponentSettings]) -> dict[str, type[Options]]:
+    """The options of settings, field by field."""
+    hints = get_type_hints(settings)
+    return {field.name: hints[field.name] for field in dataclasses.fields(settings) if field.name != "flags"}
+
+
+def flag_fields(settings: type[ComponentSettings] = Settings) -> list[Flag]:
+    """Each flag of the settings once, those of the run and the stages first."""
+    run, *stages = stages_of(settings).values()
+    general = [(options, "") for options in (run, ExtractorOptions, *stages)]
     components = [
         (component.options_class, name)
-        for kind in ("extractor", "matcher", "retriever")
+        for kind in settings.kinds
         for name, component in component_classes(kind).items()
     ]
     flags: dict[str, Flag] = {}

@@ -23,7 +23,7 @@ import numpy as np
 from .errors import CacheError
 from .types import Features, Matches, Pair
 
-__all__ = ["FORMAT", "FeatureStore", "MatchStore", "digest_of", "source_of", "sources_of"]
+__all__ = ["FORMAT", "FeatureStore", "MatchStore", "digest_of", "orientation_of", "source_of", "sources_of"]
 
 FORMAT = 1  # of the entries below; part of every cache identity
 COMPLETE = "complete"
@@ -45,6 +45,14 @@ def digest_of(store: Mapping[str, Features], name: str) -> str | None:
     if isinstance(store, FeatureStore):
         return store.attribute(name, "digest")
     return store[name].digest if name in store else None
+
+
+def orientation_of(store: Mapping[str, Features], name: str) -> int | None:
+    """The `Features.orientation` of an entry, without reading its data; None if there is none."""
+    if isinstance(store, FeatureStore):
+        code = store.attribute(name, "orientation")
+        return None if code is None else int(code)
+    return store[name].orientation if name in store else None
 
 
 def sources_of(store: Mapping[Pair, Matches], pair: Pair) -> tuple[str, str] | None:

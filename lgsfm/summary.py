@@ -27,6 +27,9 @@ class Summary:
     models: list[dict[str, Any]] = field(default_factory=list)
     unregistered: list[str] = field(default_factory=list)  # images that are not in the best model
     failed_images: dict[str, str] = field(default_factory=dict)  # unusable photo -> reason
+    turned_deg: dict[str, int] = field(
+        default_factory=dict
+    )  # photo -> clockwise turn that made it upright, beyond EXIF
     features: str = ""
     features_reason: str = ""
     matcher: str = ""

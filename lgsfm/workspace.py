@@ -1,6 +1,7 @@
 """The output folder: what lies where, and who may write.
 
 OUT/features-<extractor>-<hash>.h5    hash of extractor, options, weights
+OUT/upright.json                      photos that lie on their side, as the others see it
 OUT/pairs.txt                         one pair per line
 OUT/matches-<matcher>-<hash>.h5       hash of matcher, options, weights, features
 OUT/database.db  database.json        verified matches; what they were made of
@@ -77,6 +78,11 @@ class Workspace:
         file.write(str(os.getpid()))
         file.flush()
         return file
+
+    @property
+    def upright(self) -> Path:
+        """Which photos lie on their side."""
+        return self.root / "upright.json"
 
     @property
     def pairs(self) -> Path:

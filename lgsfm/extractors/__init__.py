@@ -18,7 +18,7 @@ from ..types import Features
 if TYPE_CHECKING:
     from ..weights import WeightFile
 
-__all__ = ["Extractor", "ExtractorOptions", "Fetch"]
+__all__ = ["Extractor", "ExtractorOptions", "Fetch", "is_rotation_invariant"]
 
 Fetch = Callable[[str], "WeightFile"]  # name of a model -> its weight file, see `lgsfm.weights`
 
@@ -49,6 +49,7 @@ class Extractor(Protocol):
     options_class: ClassVar[type[ExtractorOptions]]
     weights: ClassVar[tuple[str, ...]]  # the models of `lgsfm.weights` that the default options need
     matcher: ClassVar[str]  # the matcher that fits it best
+    is_rotation_invariant: ClassVar[bool]  # whether it describes a lying photo like an upright one; may be left out
     options: ExtractorOptions
 
     def __init__(self, options: Any, device: str, fetch: Fetch) -> None: ...
@@ -61,3 +62,8 @@ class Extractor(Protocol):
     def extract(self, photo: Photo) -> Features:
         """Local features of a photo, the best first; keypoints in pixels of the stored image."""
         ...
+
+
+def is_rotation_invariant(extractor: Extractor) -> bool:
+    """Whether an extractor need not see photos upright; False if it does not say."""
+    return bool(getattr(extractor, "is_rotation_invariant", False))

@@ -38,6 +38,7 @@ class AlikedExtractor:
     options_class: ClassVar[type[AlikedOptions]] = AlikedOptions
     weights: ClassVar[tuple[str, ...]] = ("aliked-n16",)
     matcher: ClassVar[str] = "lightglue"
+    is_rotation_invariant: ClassVar[bool] = False
 
     def __init__(self, options: AlikedOptions, device: str, fetch: Fetch) -> None:
         self.options = options

@@ -49,6 +49,7 @@ class SiftExtractor:
     options_class: ClassVar[type[SiftOptions]] = SiftOptions
     weights: ClassVar[tuple[str, ...]] = ()
     matcher: ClassVar[str] = "nearest"
+    is_rotation_invariant: ClassVar[bool] = True
 
     def __init__(self, options: SiftOptions, device: str, fetch: Fetch) -> None:
         self.options = options

@@ -36,6 +36,7 @@ class SuperPointExtractor:
     options_class: ClassVar[type[SuperPointOptions]] = SuperPointOptions
     weights: ClassVar[tuple[str, ...]] = ("superpoint",)
     matcher: ClassVar[str] = "lightglue"
+    is_rotation_invariant: ClassVar[bool] = False
 
     def __init__(self, options: SuperPointOptions, device: str, fetch: Fetch) -> None:
         self.options = options

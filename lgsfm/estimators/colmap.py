@@ -1,0 +1,65 @@
+"""COLMAP's LO-RANSAC, the pose refined over its inliers.
+
+O. Chum, J. Matas, J. Kittler: "Locally optimized RANSAC", DAGM 2003.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+from . import RelativePose, View
+
+__all__ = ["ColmapEstimator"]
+
+CONFIDENCE = 0.9999
+MIN_TRIALS, MAX_TRIALS = 100, 10_000
+
+
+class ColmapEstimator:
+    """LO-RANSAC as pycolmap offers it."""
+
+    def relative_pose(self, view0: View, view1: View, max_error_px: float, seed: int) -> RelativePose | None:
+        """See `lgsfm.estimators.Estimator`."""
+        sides = _pinhole(view0), view0.points, _pinhole(view1), view1.points
+        found = pycolmap.estimate_relative_pose(*sides, _options(max_error_px, seed))
+        if found is None:
+            return None
+        motion = found["cam2_from_cam1"]
+        refined = pycolmap.refine_relative_pose(motion, *sides, np.asarray(found["inlier_mask"], bool))
+        motion = motion if refined is None else refined["cam2_from_cam1"]
+        length = float(np.linalg.norm(motion.translation))
+        if not length > 0:
+            return None
+        return RelativePose(np.asarray(motion.rotation.matrix()), np.asarray(motion.translation) / length)
+
+    def fundamental(
+        self, points0: np.ndarray, points1: np.ndarray, max_error_px: float, seed: int
+    ) -> np.ndarray | None:
+        """See `lgsfm.estimators.Estimator`."""
+        return _matrix(pycolmap.estimate_fundamental_matrix(points0, points1, _options(max_error_px, seed)), "F")
+
+    def homography(self, points0: np.ndarray, points1: np.ndarray, max_error_px: float, seed: int) -> np.ndarray | None:
+        """See `lgsfm.estimators.Estimator`."""
+        return _matrix(pycolmap.estimate_homography_matrix(points0, points1, _options(max_error_px, seed)), "H")
+
+
+def _options(max_error_px: float, seed: int) -> pycolmap.RANSACOptions:
+    return pycolmap.RANSACOptions(
+        max_error=max_error_px,
+        random_seed=seed,
+        confidence=CONFIDENCE,
+        min_num_trials=MIN_TRIALS,
+        max_num_trials=MAX_TRIALS,
+    )
+
+
+def _pinhole(view: View) -> pycolmap.Camera:
+    size = 1 + 2 * int(np.abs(view.points).max(initial=1))
+    return pycolmap.Camera(model="SIMPLE_PINHOLE", width=size, height=size, params=[view.focal_px, 0, 0])
+
+
+def _matrix(found: dict[str, Any] | None, name: str) -> np.ndarray | None:
+    return None if found is None else np.asarray(found[name])
