@@ -43,9 +43,13 @@ __all__ = [
     "cache_dir",
     "fetch",
     "find",
+    "hugging_face_hub",
+    "is_offline",
     "is_put_in_place",
     "load",
     "load_into",
+    "read_tensors",
+    "safetensors_bytes",
     "status",
 ]
 
@@ -119,7 +123,7 @@ def fetch(
     file, failures = _find(specs, _user_folder(weights_dir))
     if file is not None:
         return file
-    if offline or _is_set("LGSFM_OFFLINE") or _is_set("HF_HUB_OFFLINE"):
+    if is_offline(offline):
         raise _missing(
             model,
             [*failures, "nothing was downloaded: offline mode is on (--offline, LGSFM_OFFLINE or HF_HUB_OFFLINE)"],
@@ -138,21 +142,38 @@ def fetch(
     raise _missing(model, failures)
 
 
+def is_offline(offline: bool = False) -> bool:
+    """Whether the network is forbidden: by the caller, or by LGSFM_OFFLINE or HF_HUB_OFFLINE."""
+    return offline or _is_set("LGSFM_OFFLINE") or _is_set("HF_HUB_OFFLINE")
+
+
 def load(file: WeightFile) -> dict[str, torch.Tensor]:
     """The tensors of a weight file by name, on the CPU. Raises `WeightsError` if it holds anything else."""
+    return read_tensors(file.path)
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, or of one that torch wrote; nothing in it is run. Raises `WeightsError`."""
     import torch
     from safetensors.torch import load_file
 
     try:
-        if file.path.suffix == ".safetensors":
-            tensors: Any = load_file(file.path)
+        if path.suffix == ".safetensors":
+            tensors: Any = load_file(path)
         else:
-            tensors = torch.load(file.path, map_location="cpu", weights_only=True)
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises almost anything
-        raise WeightsError(f"Cannot read the weights {file.path}: {error}\nDelete the file.") from error
+        raise WeightsError(f"Cannot read the weights {path}: {error}\nDelete the file.") from error
     if not isinstance(tensors, dict) or not all(isinstance(item, torch.Tensor) for item in tensors.values()):
-        raise WeightsError(f"The file {file.path} does not hold a dictionary of tensors.")
+        raise WeightsError(f"The file {path} does not hold a dictionary of tensors.")
     return dict(tensors)
+
+
+def safetensors_bytes(tensors: dict[str, torch.Tensor]) -> bytes:
+    """The tensors as a safetensors file of the kind that Hugging Face reads."""
+    from safetensors.torch import save
+
+    return save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, {"format": "pt"})
 
 
 def load_into(network: torch.nn.Module, file: WeightFile) -> None:
@@ -249,7 +270,7 @@ def _places(specs: tuple[WeightSpec, ...], folder: Path | None) -> Iterator[tupl
         for name in (spec.name, *spec.aliases):
             yield spec, _torch_hub() / name, "the cache of torch hub"
         if spec.hub_repo:
-            repository = _hugging_face_hub() / f"models--{spec.hub_repo.replace('/', '--')}"
+            repository = hugging_face_hub() / f"models--{spec.hub_repo.replace('/', '--')}"
             for path in sorted(repository.glob("snapshots/*/model.safetensors")):
                 yield spec, path, "the cache of Hugging Face"
 
@@ -289,7 +310,8 @@ def _torch_hub() -> Path:
     return _directory("TORCH_HOME", _xdg_cache() / "torch") / "hub" / "checkpoints"
 
 
-def _hugging_face_hub() -> Path:
+def hugging_face_hub() -> Path:
+    """The folder in which Hugging Face keeps its downloads: ``models--ORGANISATION--NAME/snapshots/...``."""
     default = _directory("HF_HOME", _xdg_cache() / "huggingface") / "hub"
     return _directory("HF_HUB_CACHE", _directory("HUGGINGFACE_HUB_CACHE", default))
 

@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +27,7 @@ from uuid import uuid4
 from .errors import WeightsError
 from .weights_table import WeightSpec
 
-__all__ = ["DownloadError", "Progress", "downloads", "store"]
+__all__ = ["DownloadError", "Progress", "download_url", "downloads", "store"]
 
 Progress = Callable[[int, int], None]  # called with (done, total) in bytes; total is 0 where unknown
 Download = Callable[[Path, Progress | None], None]  # stores the file in a folder, or raises DownloadError
@@ -89,11 +90,39 @@ def _create(path: Path) -> IO[bytes]:
 
 
 def _from_url(url: str, spec: WeightSpec, folder: Path, progress: Progress | None) -> None:
+    with _response(url) as response:
+        store(response, response.length or spec.size or 0, spec, folder, progress)
+
+
+def download_url(url: str, path: Path, max_bytes: int) -> None:
+    """Downloads a file whose hash nobody knows: at most ``max_bytes``, whole or not at all.
+
+    Raises `DownloadError`, or `WeightsError` where ``path`` cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        with _response(url) as response, _create(part) as file:
+            total, done = response.length or 0, 0
+            while block := response.read(BLOCK_BYTES):
+                done += len(block)
+                if max(done, total) > max_bytes:
+                    raise DownloadError(f"larger than {max_bytes:,} bytes")
+                file.write(block)
+            if done < total:
+                raise DownloadError(f"cut off after {done:,} of {total:,} bytes")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _response(url: str) -> Iterator[http.client.HTTPResponse]:
+    """The answer to a request, with all that may go wrong while it is read as `DownloadError`."""
     _check_url(url)
     request = urllib.request.Request(url, headers={"User-Agent": "lgsfm"})
     try:
         with urllib.request.build_opener(_CheckedRedirects).open(request, timeout=TIMEOUT_S) as response:
-            store(response, response.length or spec.size or 0, spec, folder, progress)
+            yield response
     except urllib.error.HTTPError as error:
         raise DownloadError(str(error)) from error
     except urllib.error.URLError as error:

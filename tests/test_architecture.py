@@ -23,7 +23,7 @@ LAYERS = [
     {"settings"},
     {"extraction", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
     {"registry", "store", "child", "principal_point", "poses", "files"},  # what serves them
-    {"matchers", "retrievers"},
+    {"matchers", "retrievers", "hf"},
     {"extractors"},
     {"images", "models"},
     {"weights"},
@@ -34,12 +34,12 @@ LAYERS = [
 COMPONENTS = ("extractors", "matchers", "retrievers")
 
 HOMES = {  # dependency -> the modules (or packages) that may import it
-    "PIL": {"images", "exif"},
+    "PIL": {"images", "exif", "hf"},
     "cv2": {"images", "extractors.sift"},
     "h5py": {"store"},
     "pycolmap": {"database", "mapping", "two_view", "principal_point", "poses"},
     "safetensors": {"weights"},
-    "torch": {"models", "weights", *COMPONENTS},
+    "torch": {"models", "weights", "hf", *COMPONENTS},
     "tqdm": {"cli"},
     "numpy": None,  # anywhere
 }

@@ -10,7 +10,7 @@ keypoints on whole pixels. The network sees cells of 8x8 px: of an image whose s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -54,7 +54,7 @@ class Detection(NamedTuple):
 
 
 class Keypoints(NamedTuple):
-    """Keypoints of one image, best first: positions (N, 2) float32 [px], scores (N,), descriptors (N, 256)."""
+    """Keypoints of one image, best first: positions (N, 2) float32 [px], scores (N,), descriptors (N, dim)."""
 
     keypoints: Tensor
     scores: Tensor
@@ -63,23 +63,26 @@ class Keypoints(NamedTuple):
 
 # --------------------------------------------------------------------------------- network
 class SuperPoint(nn.Module):
-    """The network; the parameters carry the names of the original weights."""
+    """The network; the parameters carry the names of the original weights, and the default sizes are theirs.
 
-    def __init__(self) -> None:
+    widths: channels of the four encoder blocks. hidden: channels inside the two heads. dim: of a descriptor.
+    """
+
+    def __init__(self, widths: Sequence[int] = (64, 64, 128, 128), hidden: int = 256, dim: int = 256) -> None:
         super().__init__()
         channels = 1
-        for block, width in enumerate((64, 64, 128, 128), start=1):
+        for block, width in enumerate(widths, start=1):
             self.add_module(f"conv{block}a", nn.Conv2d(channels, width, 3, padding=1))
             self.add_module(f"conv{block}b", nn.Conv2d(width, width, 3, padding=1))
             channels = width
-        self.convPa = nn.Conv2d(128, 256, 3, padding=1)
-        self.convPb = nn.Conv2d(256, CELL * CELL + 1, 1)
-        self.convDa = nn.Conv2d(128, 256, 3, padding=1)
-        self.convDb = nn.Conv2d(256, 256, 1)
+        self.convPa = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.convPb = nn.Conv2d(hidden, CELL * CELL + 1, 1)
+        self.convDa = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.convDb = nn.Conv2d(hidden, dim, 1)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, image: Tensor) -> Tensor:
-        """(1, 1, H, W) -> (1, 128, H // 8, W // 8)."""
+        """(1, 1, H, W) -> (1, widths[3], H // 8, W // 8)."""
         x = image.contiguous(memory_format=torch.channels_last)
         for block in (1, 2, 3):
             x = pooled_block(x, *self.block(block))
@@ -91,14 +94,14 @@ class SuperPoint(nn.Module):
         return getattr(self, f"conv{number}a"), getattr(self, f"conv{number}b")
 
     def score_map(self, encoded: Tensor) -> Tensor:
-        """(1, 128, h, w) -> (8 h, 8 w) probability that a pixel is a keypoint (section 3.2)."""
+        """(1, C, h, w) -> (8 h, 8 w) probability that a pixel is a keypoint (section 3.2)."""
         logits = self.convPb(F.relu_(self.convPa(encoded)))[0].permute(1, 2, 0)
         height, width = logits.shape[:2]
         cells = logits.softmax(-1)[..., :-1]  # the last class is "no keypoint in this cell"
         return cells.reshape(height, width, CELL, CELL).transpose(1, 2).reshape(height * CELL, width * CELL)
 
     def describe(self, encoded: Tensor, keypoints: Tensor) -> Tensor:
-        """(N, 256) descriptors at (N, 2) keypoints [px], bicubic upsampling being replaced by bilinear sampling."""
+        """(N, dim) descriptors at (N, 2) keypoints [px], bicubic upsampling being replaced by bilinear sampling."""
         coarse = F.normalize(self.convDb(F.relu_(self.convDa(encoded))), dim=1)
         return F.normalize(sample_cells(coarse, keypoints), dim=1)
 
@@ -106,7 +109,7 @@ class SuperPoint(nn.Module):
     def forward(self, image: Tensor, detection: Detection = Detection()) -> Keypoints:  # noqa: B008
         """Keypoints of a (1, 1, H, W) grey image in [0, 1]."""
         if min(image.shape[-2:]) < CELL:
-            return Keypoints(image.new_zeros(0, 2), image.new_zeros(0), image.new_zeros(0, 256))
+            return Keypoints(image.new_zeros(0, 2), image.new_zeros(0), image.new_zeros(0, self.convDb.out_channels))
         encoded = self.encode(image)
         keypoints, scores = detect(self.score_map(encoded), detection)
         return Keypoints(keypoints, scores, self.describe(encoded, keypoints))
