@@ -30,6 +30,7 @@ __all__ = [
     "check_pycolmap",
     "group_cameras",
     "import_matches",
+    "read_inlier_matches",
     "verify_matches",
 ]
 
@@ -291,6 +292,26 @@ def verify_in_child(*, path: str, options: dict[str, Any], report: Any) -> dict[
     }
     database.close()
     return counts
+
+
+def read_inlier_matches(path: Path, name0: str, name1: str) -> np.ndarray:
+    """The verified matches (K, 2) int64 of two images, in the order of the names; none where there is no geometry.
+
+    Raises:
+        CacheError: the database cannot be read.
+    """
+    try:
+        database = pycolmap.Database.open(path)
+    except Exception as exc:  # COLMAP raises plain RuntimeErrors with SQLite's text
+        raise CacheError(f"The database {path} cannot be read: {exc}") from exc
+    try:
+        image0, image1 = (database.read_image_with_name(name) for name in (name0, name1))
+        if image0 is None or image1 is None:
+            return np.zeros((0, 2), np.int64)
+        geometry = database.read_two_view_geometry(image0.image_id, image1.image_id)
+        return np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2)
+    finally:
+        database.close()
 
 
 def _remove_database(path: Path) -> None:

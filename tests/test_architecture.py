@@ -18,12 +18,14 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"pipeline"},
+    {"finished"},
+    {"pipeline", "pair"},
     {"workspace", "summary"},
     {"settings"},
-    {"extraction", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
-    {"registry", "store", "child", "principal_point", "poses", "files"},  # what serves them
-    {"matchers", "retrievers", "hf"},
+    {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
+    {"cameras", "drawing"},  # what serves them
+    {"registry", "store", "child", "principal_point", "poses", "files"},
+    {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
     {"images", "models"},
     {"weights"},
@@ -31,13 +33,14 @@ LAYERS = [
     {"exif", "options"},
     {"errors"},
 ]
-COMPONENTS = ("extractors", "matchers", "retrievers")
+COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 
 HOMES = {  # dependency -> the modules (or packages) that may import it
-    "PIL": {"images", "exif", "hf"},
-    "cv2": {"images", "extractors.sift"},
+    "PIL": {"images", "exif", "drawing", "hf"},
+    "cv2": {"images", "extractors.sift", "estimators.opencv", "drawing"},
     "h5py": {"store"},
-    "pycolmap": {"database", "mapping", "two_view", "principal_point", "poses"},
+    "poselib": {"estimators.poselib"},
+    "pycolmap": {"database", "mapping", "principal_point", "poses", "cameras", "estimators.colmap"},
     "safetensors": {"weights"},
     "torch": {"models", "weights", "hf", *COMPONENTS},
     "tqdm": {"cli"},
@@ -109,7 +112,8 @@ def test_each_dependency_has_its_home(module):
 
 def test_dependencies_are_declared():
     tomllib = pytest.importorskip("tomllib")
-    declared = " ".join(tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]["dependencies"])
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    declared = " ".join([*project["dependencies"], *project["optional-dependencies"]["poselib"]])
     names = {"PIL": "pillow", "cv2": "opencv-python-headless"}
     assert [name for name in HOMES if names.get(name, name) not in declared] == []
 

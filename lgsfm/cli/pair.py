@@ -1,0 +1,241 @@
+"""`lgsfm pose` and `lgsfm show`: two photos, their relative pose and a picture of their matches."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..cameras import Camera
+from ..drawing import MAX_LINES, draw_matches, save_picture
+from ..errors import InputError, PoseError
+from ..finished import FinishedRun
+from ..images import list_images, read_photo
+from ..pair import MatchedPair, PairMatcher, camera_of
+from ..pairing import read_pairs
+from ..settings import PairSettings
+from ..two_view import TwoViewMatrix, TwoViewPose, estimate_fundamental, estimate_homography, estimate_pose
+from .flags import add_flags, given_flags
+from .terminal import Terminal
+
+__all__ = ["add_commands"]
+
+
+class Source(NamedTuple):
+    """A pair with its matches, wherever they came from."""
+
+    paths: tuple[Path, Path]
+    names: tuple[str, str]
+    pair: MatchedPair
+    cameras: tuple[Camera, Camera]
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the commands."""
+    text = "the relative pose of two photos"
+    pose = commands.add_parser(
+        "pose",
+        help=text,
+        description=f"Example: lgsfm pose a.jpg b.jpg. Prints {text}: rotation and unit translation cam1_from_cam0, "
+        "with x right, y down and z forward in the stored photo. Exit code 1 if there is no reliable pose.",
+    )
+    pose.set_defaults(command=_pose)
+    pose.add_argument("image0", help="photo 0; with --run its name")
+    pose.add_argument("image1", help="photo 1; with --run its name")
+    pose.add_argument("--json", action="store_true", help="print JSON")
+    pose.add_argument("--fundamental", action="store_true", help="the fundamental matrix too, in pixels")
+    pose.add_argument("--homography", action="store_true", help="the homography too, in pixels")
+    text = "a picture of two photos and their matches"
+    show = commands.add_parser(
+        "show",
+        help=text,
+        description=f"Example: lgsfm show a.jpg b.jpg -o matches.png. Draws {text}, coloured by confidence, "
+        "outliers red.",
+    )
+    show.set_defaults(command=_show)
+    show.add_argument("images", nargs="*", metavar="IMAGE", help="two photos; with --run two names; none with --list")
+    show.add_argument("-o", "--output", type=Path, help="picture (default: matches.png), or folder (default: matches)")
+    show.add_argument("--list", type=Path, metavar="FILE", help="draw each pair of a file with two names per line")
+    show.add_argument("--images", type=Path, dest="image_dir", metavar="DIR", help="folder of the photos of --list")
+    show.add_argument(
+        "--max-lines", type=int, default=250, metavar="N", help="matches drawn as lines; 0: all (default: 250)"
+    )
+    show.add_argument("--edge-px", type=int, default=1000, metavar="N", help="long edge of each photo (1000)")
+    for command in (pose, show):
+        command.add_argument("--run", type=Path, metavar="OUT", help="take the matches of a finished run, compute none")
+        command.add_argument("--quiet", action="store_true", help="only the result")
+        for i in (0, 1):
+            command.add_argument(
+                f"--camera{i}",
+                metavar="CAMERA",
+                help=f"of photo {i}: focal length in pixels, MODEL,PARAMS... as COLMAP writes them, or a model's folder "
+                "(default: EXIF, else a guess)",
+            )
+        add_flags(command, PairSettings)
+
+
+# --------------------------------------------------------------------------------- commands
+def _pose(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    sources = _Sources(arguments, terminal)
+    source = sources.of(arguments.image0, arguments.image1)
+    options = sources.settings.two_view
+    pose = estimate_pose(source.pair.points0, source.pair.points1, *source.cameras, options=options)
+    matrices = {}
+    for name, estimate in (("fundamental", estimate_fundamental), ("homography", estimate_homography)):
+        if getattr(arguments, name):
+            matrices[name] = estimate(source.pair.points0, source.pair.points1, pose.max_error_px, options)
+    if arguments.json:
+        names = {"image0": source.names[0], "image1": source.names[1]}
+        others = {
+            name: {"matrix": m.matrix.tolist(), "num_inliers": int(m.inliers.sum())} for name, m in matrices.items()
+        }
+        print(json.dumps({**names, **pose.to_dict(), **others}, indent=2, ensure_ascii=False))
+        return
+    _warn_of_guesses(source, pose, terminal)
+    print(_report(source, pose, matrices))
+
+
+def _show(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    if bool(arguments.list) == bool(arguments.images) or len(arguments.images) not in (0, 2):
+        raise InputError("Give two photos, or --list FILE: lgsfm show a.jpg b.jpg, or lgsfm show --list pairs.txt.")
+    sources = _Sources(arguments, terminal)
+    if not arguments.list:
+        path = arguments.output or Path("matches.png")
+        _draw(sources, (arguments.images[0], arguments.images[1]), path)
+        print(path)
+        return
+    folder = arguments.output or Path("matches")
+    pairs = sources.listed()
+    report = terminal.progress("show")
+    for number, names in enumerate(pairs, start=1):
+        stems = [name.replace("/", "_").rpartition(".")[0] for name in names]
+        path = folder / f"{number:04}_{stems[0]}--{stems[1]}.png"
+        _draw(sources, sources.files(names), path)
+        if report:
+            report(number, len(pairs))
+    print(folder)
+
+
+def _draw(sources: _Sources, images: tuple[str, str], path: Path) -> None:
+    arguments = sources.arguments
+    source = sources.of(*images)
+    inliers, judgement = sources.judge(source)
+    photos = [read_photo(file, arguments.edge_px, orientation=1).rgb for file in source.paths]
+    title = f"{source.paths[0].name}  |  {source.paths[1].name}   {judgement}"
+    pair = source.pair
+    picture = draw_matches(
+        (photos[0], photos[1]),
+        pair.features,
+        pair.indices,
+        pair.scores,
+        inliers,
+        title=title,
+        edge_px=arguments.edge_px,
+        max_lines=arguments.max_lines,
+    )
+    save_picture(path, picture)
+
+
+# --------------------------------------------------------------------------------- where pairs come from
+class _Sources:
+    """Gives pairs with their matches: computed from files, or out of a finished run."""
+
+    def __init__(self, arguments: argparse.Namespace, terminal: Terminal) -> None:
+        self.arguments, self.terminal = arguments, terminal
+        self.settings = PairSettings.from_flags(given_flags(arguments, PairSettings))
+        self.given = (arguments.camera0, arguments.camera1)
+        self.run = FinishedRun(arguments.run) if arguments.run else None
+        self.pairs: PairMatcher | None = None
+
+    def of(self, image0: str, image1: str) -> Source:
+        """The pair of two images."""
+        if self.run:
+            return self._of_run(self.run, image0, image1)
+        if self.pairs is None:
+            self.pairs = PairMatcher(self.settings, progress=self.terminal.progress("weights"))
+            self.terminal.say(f"Features: {self.pairs.features_name} ({self.pairs.features_reason}).")
+        pair = self.pairs.match(image0, image1)
+        cameras = [
+            camera_of(image, features.image_size, camera)
+            for image, features, camera in zip((image0, image1), pair.features, self.given, strict=True)
+        ]
+        return Source((Path(image0), Path(image1)), (image0, image1), pair, (cameras[0], cameras[1]))
+
+    def _of_run(self, run: FinishedRun, image0: str, image1: str) -> Source:
+        names = run.name_of(image0), run.name_of(image1)
+        pair = run.pair(*names)
+        cameras = [
+            run.camera(name) if camera is None else camera_of(run.image_dir / name, features.image_size, camera)
+            for name, features, camera in zip(names, pair.features, self.given, strict=True)
+        ]
+        paths = run.image_dir / names[0], run.image_dir / names[1]
+        return Source(paths, names, pair, (cameras[0], cameras[1]))
+
+    def judge(self, source: Source) -> tuple[np.ndarray | None, str]:
+        """Inliers of a pair, and the judgement in words; those of a run are its own."""
+        count = len(source.pair)
+        if self.run:
+            inliers = self.run.inliers(*source.names, source.pair)
+            verified = "not verified" if inliers is None else f"{inliers.sum()} verified"
+            return inliers, f"{count} matches, {verified}"
+        try:
+            options = self.settings.two_view
+            pose = estimate_pose(source.pair.points0, source.pair.points1, *source.cameras, options=options)
+        except PoseError as exc:
+            return np.zeros(count, bool), str(exc)
+        return pose.inliers, f"{count} matches, {pose.num_inliers} inliers, {pose.configuration}"
+
+    def listed(self) -> list[tuple[str, str]]:
+        """The pairs of --list."""
+        if self.run:
+            return read_pairs(self.arguments.list, list(self.run.features))
+        if not self.arguments.image_dir:
+            raise InputError("--list needs the folder of the photos: --images DIR, or a finished run: --run OUT.")
+        return read_pairs(self.arguments.list, list_images(self.arguments.image_dir))
+
+    def files(self, names: tuple[str, str]) -> tuple[str, str]:
+        """Names of --list as `of` takes them."""
+        if self.run:
+            return names
+        return str(self.arguments.image_dir / names[0]), str(self.arguments.image_dir / names[1])
+
+
+# --------------------------------------------------------------------------------- what people see
+def _warn_of_guesses(source: Source, pose: TwoViewPose, terminal: Terminal) -> None:
+    for i, camera in enumerate(pose.cameras):
+        if camera.is_guess:
+            terminal.say(
+                f"Warning: the focal length of {source.names[i]} is a GUESS, {camera.focal_px:.0f} px, and the pose "
+                f"depends on it. Give --camera{i} if you know better."
+            )
+    if pose.configuration == "uncalibrated":
+        terminal.say("Warning: the matches do not fit the focal lengths; a wrong focal length or lens distortion.")
+
+
+def _report(source: Source, pose: TwoViewPose, matrices: dict[str, TwoViewMatrix]) -> str:
+    lines = [
+        f"Relative pose        cam1_from_cam0, {pose.configuration}",
+        f"Rotation             {pose.rotation_angle_deg:.3f}° about {_row(pose.rotation_axis)}",
+        f"  quaternion wxyz    {_row(pose.quaternion_wxyz, 6)}",
+        f"Translation          {_row(pose.translation, 6)}  (unit length{_uncertain(pose)})",
+        f"Matches, inliers     {pose.num_matches}, {pose.num_inliers} ({pose.estimator}, {pose.max_error_px:.2f} px)",
+        f"Angle of rays        {pose.median_angle_deg:.2f}° (median)",
+    ]
+    for name, camera in zip(source.names, pose.cameras, strict=True):
+        focal = "a GUESS" if camera.is_guess else camera.source
+        lines.append(f"Focal length         {camera.focal_px:.1f} px ({focal})  {name}")
+    for name, found in matrices.items():
+        rows = "\n".join(f"  {_row(row, 9)}" for row in found.matrix)
+        lines.append(f"{name.capitalize():20} {int(found.inliers.sum())} inliers\n{rows}")
+    return "\n".join(lines)
+
+
+def _uncertain(pose: TwoViewPose) -> str:
+    return "; a panoramic pair does not determine it" if pose.configuration == "panoramic" else ""
+
+
+def _row(values: np.ndarray, digits: int = 4) -> str:
+    return " ".join(f"{value: .{digits}g}" if digits > 6 else f"{value: .{digits}f}" for value in values)

@@ -1,0 +1,184 @@
+"""`lgsfm reconstruct`, its stages alone, and `lgsfm evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..evaluation import evaluate
+from ..pipeline import Run
+from ..settings import Settings, flag_fields
+from ..summary import Summary
+from ..workspace import Workspace, default_output
+from .flags import PRESET_FLAGS, add_flags, given_flags
+from .terminal import Terminal
+
+__all__ = ["add_commands", "table"]
+
+Command = Callable[[argparse.Namespace, Terminal], None]
+OF_THE_MOMENT = ("device", "offline", "strict", "weights_dir")  # flags that a later stage does not take over
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the commands."""
+    stages: list[tuple[str, Command, str]] = [
+        (
+            "reconstruct",
+            _reconstruct,
+            "photos to COLMAP models: all stages; goes on where an interrupted run stopped",
+        ),
+        ("extract", _extract, "stage 1: features of the photos"),
+        ("pairs", _pairs, "stage 2: choose the pairs to match"),
+        ("match", _match, "stage 3: match the pairs"),
+        ("database", _database, "stage 4: COLMAP database with geometrically verified matches"),
+        ("map", _map, "stage 5: COLMAP models"),
+    ]
+    for name, function, text in stages:
+        more = "" if function is _reconstruct else ". Flags not given are those of the last command on the same output."
+        _add_stage(commands.add_parser(name, help=text, description=text + more), function)
+    _add_evaluate(commands)
+
+
+def _add_stage(command: argparse.ArgumentParser, function: Command) -> None:
+    command.set_defaults(command=function)
+    command.add_argument("images", type=Path, help="folder of photos, with sub-folders")
+    command.add_argument("-o", "--output", type=Path, help="output folder (default: IMAGES-lgsfm, beside the photos)")
+    command.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    if function is _reconstruct:
+        command.add_argument("--json", action="store_true", help="print the summary as JSON")
+    add_flags(command, Settings)
+
+
+def _add_evaluate(commands: Any) -> None:
+    text = "compare a model with a reference: registered images, AUC of pose errors, camera-centre error"
+    command = commands.add_parser("evaluate", help=text, description=text)
+    command.set_defaults(command=_evaluate)
+    command.add_argument("model", type=Path, help="COLMAP model folder, or an output folder of lgsfm")
+    command.add_argument("reference", type=Path, help="COLMAP model folder, or text: image qw qx qy qz cx cy cz")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+# --------------------------------------------------------------------------------- commands
+def _reconstruct(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    run = _run(arguments, given_flags(arguments, Settings), terminal)
+    run.reconstruct()
+    _say_cameras(run.summary, terminal)
+    print(json.dumps(asdict(run.summary), indent=2, ensure_ascii=False) if arguments.json else table(run.summary))
+
+
+def _extract(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
+    report = run.extract()
+    print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.failed)} skipped")
+    print(run.features_path)
+
+
+def _pairs(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
+    run.select_pairs()
+    print(run.workspace.pairs)
+
+
+def _match(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
+    report = run.match()
+    print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.skipped)} without features")
+    print(run.matches_path)
+
+
+def _database(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
+    report = run.build_database()
+    _say_cameras(run.summary, terminal)
+    print(f"{report.num_verified} of {report.num_pairs} matched pairs verified, {report.num_inliers} inliers")
+    print(run.workspace.database)
+
+
+def _map(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
+    run.map()
+    print(table(run.summary))
+
+
+def _evaluate(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    result = evaluate(arguments.model, arguments.reference)
+    print(json.dumps(result.to_dict(), indent=2) if arguments.json else result.table())
+
+
+def _run(
+    arguments: argparse.Namespace, flags: dict[str, Any], terminal: Terminal, *, is_continued: bool = False
+) -> Run:
+    settings = Settings.from_flags(flags)
+    return Run(arguments.images, arguments.output, settings, terminal, is_continued=is_continued)
+
+
+def _continued_flags(arguments: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
+    """The flags that were given and, where none was, those of the last command on the same output folder.
+
+    A component that is chosen anew, or another quality, begins without the recorded options of components.
+    """
+    given = given_flags(arguments, Settings)
+    recorded = Workspace(arguments.output or default_output(arguments.images)).recorded_flags()
+    forgotten = set(OF_THE_MOMENT)
+    if {"features", "matcher", "retriever", "quality"} & set(given):
+        forgotten |= PRESET_FLAGS | {flag.field.name for flag in flag_fields() if flag.owners}
+    kept = {name: value for name, value in recorded.items() if name not in forgotten and name not in given}
+    if kept:
+        words = [f"--{name.replace('_', '-')} {value}" for name, value in kept.items()]
+        terminal.say(f"Options of the last command in this folder: {' '.join(words)}")
+    return {**kept, **given}
+
+
+# --------------------------------------------------------------------------------- what people see
+def _say_cameras(summary: Summary, terminal: Terminal) -> None:
+    lines = ["Cameras:"]
+    for row in summary.cameras:
+        focal = f"{row['focal_px']:.1f} px (EXIF)" if row["focal_px"] else "a GUESS"
+        size = f"{row['width']}x{row['height']}"
+        lines.append(f"  {row['num_images']:4} photos  {size:>11}  focal length {focal}  {row['label']}")
+    terminal.close()
+    terminal.say("\n".join(lines))
+
+
+def table(summary: Summary) -> str:
+    """The summary for people."""
+    lines = [
+        f"Registered images    {summary.num_reg_images} of {summary.num_images}",
+        f"Models               {len(summary.models)}, best: {Path(summary.output) / (summary.best_model or '')}",
+        f"Points               {summary.num_points3D}",
+        f"Mean track length    {summary.mean_track_length:.2f} images",
+        f"Mean reproj. error   {summary.mean_reprojection_error_px:.3f} px",
+    ]
+    refined = summary.models[0]["principal_points_refined"] if summary.models else 0
+    if refined:
+        lines.append(f"Principal points     {refined} refined (--principal-point fixed keeps them at the centre)")
+    if summary.features:
+        lines.append(f"Features, matcher    {summary.features}, {summary.matcher}")
+    stages = {name: value for name, value in summary.seconds.items() if name != "total"}
+    for stage, seconds in {**stages, "total": summary.seconds.get("total", 0.0)}.items():
+        lines.append(f"  {stage:18} {seconds:8.1f} s{_work(summary, stage)}")
+    if len(summary.models) > 1:
+        others = ", ".join(f"{model['path']} ({model['num_reg_images']})" for model in summary.models[1:])
+        lines.append(f"Other models         {others}")
+    if summary.unregistered:
+        lines.append(f"Not registered       {_some(summary.unregistered)}")
+    return "\n".join(lines)
+
+
+def _work(summary: Summary, stage: str) -> str:
+    """How much of a stage was done and how much was found done."""
+    computed, reused = summary.computed.get(stage), summary.reused.get(stage)
+    if computed is None or reused is None:
+        return ""
+    if reused and not computed:
+        return "  all reused"
+    return f"  {computed} computed" + (f", {reused} reused" if reused else "")
+
+
+def _some(names: list[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more (summary.json lists all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

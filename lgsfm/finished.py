@@ -1,0 +1,106 @@
+"""What a finished run knows of its pairs: features, matches, inliers and cameras, without computing anything again."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from .cameras import Camera, camera_of_exif, camera_of_model
+from .database import read_inlier_matches
+from .errors import InputError
+from .files import read_json
+from .images import read_header
+from .pair import MatchedPair
+from .store import FeatureStore, MatchStore
+from .types import Matches, canonical_pair
+from .workspace import Workspace
+
+__all__ = ["FinishedRun"]
+
+
+class FinishedRun:
+    """An output folder of `lgsfm reconstruct`.
+
+    Raises:
+        InputError: it is none, or its features or matches are missing.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.workspace = Workspace(Path(output))
+        self.options = read_json(self.workspace.options)
+        if not self.options:
+            raise InputError(f"'{output}' is no output folder of lgsfm: it has no options.json.")
+        self.image_dir = Path(str(read_json(self.workspace.summary).get("image_dir", "")))
+
+    @cached_property
+    def features(self) -> FeatureStore:
+        """The features of the last command."""
+        return FeatureStore(self._existing(self._features_path, "extract"))
+
+    @cached_property
+    def matches(self) -> MatchStore:
+        """The matches of the last command."""
+        if "matcher" not in self.options:
+            raise InputError(f"There are no matches in {self.workspace.root}. Run `lgsfm match`.")
+        return MatchStore(self._existing(self.workspace.matches(self.options["matcher"], self._features_path), "match"))
+
+    @property
+    def _features_path(self) -> Path:
+        if "extractor" not in self.options:
+            raise InputError(f"There are no features in {self.workspace.root}. Run `lgsfm extract`.")
+        return self.workspace.features(self.options["extractor"])
+
+    def _existing(self, path: Path, stage: str) -> Path:
+        if not path.is_file():
+            raise InputError(f"There is no {path.name} in {self.workspace.root}. Run `lgsfm {stage}`.")
+        return path
+
+    def name_of(self, text: str) -> str:
+        """The image that a user means: by its name, its path, or the only name that ends so.
+
+        Raises:
+            InputError: none, or several.
+        """
+        wanted = Path(text).as_posix()
+        if wanted in self.features:
+            return wanted
+        folder = self.image_dir.as_posix()
+        if wanted.startswith(f"{folder}/") and wanted.removeprefix(f"{folder}/") in self.features:
+            return wanted.removeprefix(f"{folder}/")
+        found = [name for name in self.features if f"/{name}".endswith(f"/{wanted}")]
+        if len(found) != 1:
+            problem = "no image" if not found else f"{len(found)} images"
+            raise InputError(f"{self.workspace.root} has {problem} named '{text}'. Names are relative to the photos.")
+        return found[0]
+
+    def pair(self, name0: str, name1: str) -> MatchedPair:
+        """The matches of two images, in the order asked for. Raises `InputError` if the pair was not matched."""
+        key = canonical_pair(name0, name1)
+        if key not in self.matches:
+            raise InputError(f"The run in {self.workspace.root} did not match {name0} with {name1}.")
+        found = self.matches[key]
+        indices, scores = found.indices, found.scores
+        if key != (name0, name1):
+            order = np.argsort(indices[:, 1], kind="stable")
+            indices, scores = np.ascontiguousarray(indices[order, ::-1]), scores[order]
+        return MatchedPair(indices, scores, features=(self.features[name0], self.features[name1]))
+
+    def inliers(self, name0: str, name1: str, matches: Matches) -> np.ndarray | None:
+        """(K,) bool: which of the matches passed geometric verification; None where there is no database."""
+        if not self.workspace.database.is_file():
+            return None
+        verified = {tuple(row) for row in read_inlier_matches(self.workspace.database, name0, name1).tolist()}
+        return np.array([tuple(row) in verified for row in matches.indices.tolist()], bool)
+
+    def camera(self, name: str) -> Camera:
+        """The refined camera of an image in the best model; where it is not registered, that of EXIF or a guess."""
+        size = self.features[name].image_size
+        model = self.workspace.sparse / "0"
+        if model.is_dir():
+            try:
+                return camera_of_model(model, name, size)
+            except InputError:
+                pass  # not registered
+        return camera_of_exif(read_header(self.image_dir / name).exif, size)
