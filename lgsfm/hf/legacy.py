@@ -9,7 +9,8 @@ Kept on purpose, and right without ``legacy``:
 - keypoints at the right and lower border are kept
 - hidden states and attentions are those of the pairs that still run, (2 b, n, C) and (2 b, heads, n, n)
 
-Where theirs breaks down (one of the two adaptivities alone), `InputError` says so.
+Where theirs breaks down (one of the two adaptivities alone; a batch in which some pairs stop early and others run
+all layers), `InputError` says so.
 """
 
 # mypy: disable-error-code="arg-type, operator"
@@ -109,6 +110,11 @@ class Run:
         layers = len(self.model.transformer_layers)
         for number in range(layers):
             self.layer(number)
+            if number == layers - 1 and order:
+                raise InputError(
+                    "transformers fails on a batch in which some pairs stop early and others run all layers, and a "
+                    "legacy model does what it does. Give it fewer pairs at a time, or use legacy=False."
+                )
             confidence = None
             stop = torch.ones(len(self.x) // 2, dtype=torch.bool, device=self.x.device)
             if number < layers - 1:
