@@ -246,7 +246,7 @@ def _pack(
             mask[i, side, :count] = 1
             prune[i, side, :count] = result.lifetimes[side]
             own, other = result.indices[:, side], result.indices[:, 1 - side]
-            scores[i, side, own] = result.scores
+            scores[i, side, own] = result.scores.float()
             matches[i, side, own] = other.where(result.scores > threshold, -1)
     return LightGlueKeypointMatchingOutput(
         matches=matches, matching_scores=scores, keypoints=keypoints, prune=prune, mask=mask
