@@ -13,13 +13,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .cameras import Camera
+from .epipolar import (
+    best_rotation,
+    chance_of_line,
+    epipolar_errors,
+    homography_of,
+    log_false_alarms,
+    pose_inliers,
+    quaternion_wxyz,
+    ray_angles,
+    sampson_errors,
+    transfer_errors,
+    unit_rays,
+)
 from .errors import InputError, PoseError, unknown_name
-from .estimators import Estimator, View
+from .estimators import Estimator, RelativePose, View
+from .estimators.colmap import refine_pose
+from .estimators.opencv import poses_of_homography
 from .options import Options, option
 from .registry import available, component_class
 
@@ -39,6 +54,8 @@ MIN_POINTS = 8  # below this nothing is estimated
 HOMOGRAPHY_SHARE = 0.8  # of the inliers that a homography explains in a planar scene; COLMAP's max_H_inlier_ratio
 CALIBRATED_SHARE = 0.9  # of the inliers of a fundamental matrix that a right focal length explains
 MAX_FALSE_ALARMS = 1e-4  # expected number of poses as good by chance
+AMBIGUOUS_SHARE = 0.95  # of the inliers of the best pose of a plane, from which another one may be right too
+SAME_ROTATION = 0.02  # Frobenius norm of the difference of rotations that are one (0.8 degrees)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +89,9 @@ class TwoViewPose:
 
     rotation: (3, 3) float64, cam1_from_cam0
     translation: (3,) float64 of unit length, cam1_from_cam0: where camera 1 sees camera 0; its length in the scene is
-        unknown, and of a panoramic pair so is its direction
+        unknown. (0, 0, 0) for a panoramic pair, which does not determine it
     configuration: one of `CONFIGURATIONS`
+    alternative: another pose that explains a planar pair nearly as well, or None
     inliers: (K,) bool, which of the matches agree with the pose
     cameras: the intrinsics that were used, of both photos
     max_error_px: largest epipolar error of an inlier [px]
@@ -84,6 +102,7 @@ class TwoViewPose:
     rotation: np.ndarray
     translation: np.ndarray
     configuration: str
+    alternative: RelativePose | None
     inliers: np.ndarray
     cameras: tuple[Camera, Camera]
     max_error_px: float
@@ -129,6 +148,11 @@ class TwoViewPose:
                 "translation": self.translation.tolist(),
             },
             "configuration": self.configuration,
+            "alternative": self.alternative
+            and {
+                "quaternion_wxyz": quaternion_wxyz(self.alternative.rotation).tolist(),
+                "translation": self.alternative.translation.tolist(),
+            },
             "num_matches": self.num_matches,
             "num_inliers": self.num_inliers,
             "max_error_px": self.max_error_px,
@@ -190,23 +214,19 @@ def estimate_pose(
     estimator = make_estimator(options.estimator)
     if len(view0.points) < MIN_POINTS:
         raise PoseError(0, len(points0))
-    pose = estimator.relative_pose(view0, view1, error_px, options.seed)
-    if pose is None:
-        raise PoseError(0, len(points0))
-    rays0, rays1 = _rays(view0), _rays(view1)
-    error = error_px / ((view0.focal_px + view1.focal_px) / 2)
-    agree = pose_inliers(pose.rotation, pose.translation, rays0, rays1, error)
-    inliers = np.zeros(len(points0), bool)
-    inliers[known] = agree
-    count = int(agree.sum())
-    chance = chance_of_line(camera1.size, error_px)
-    if count < options.min_inliers or log_false_alarms(len(agree), count, chance) > math.log10(MAX_FALSE_ALARMS):
+    found = _judged(estimator, view0, view1, error_px, options.seed)
+    count, chance = int(found.agree.sum()), chance_of_line(camera1.size, error_px)
+    is_chance = log_false_alarms(len(found.agree), count, chance) > math.log10(MAX_FALSE_ALARMS)
+    if count < options.min_inliers or is_chance:
         raise PoseError(count, len(points0))
-    angles = _angles(rays0[agree] @ pose.rotation.T, rays1[agree])
+    inliers = np.zeros(len(points0), bool)
+    inliers[known] = found.agree
+    angles = ray_angles(unit_rays(view0)[found.agree] @ found.pose.rotation.T, unit_rays(view1)[found.agree])
     return TwoViewPose(
-        rotation=pose.rotation,
-        translation=pose.translation,
-        configuration=_configuration(estimator, view0, view1, agree, error_px, options.seed),
+        rotation=found.pose.rotation,
+        translation=found.pose.translation,
+        configuration=found.configuration,
+        alternative=found.alternative,
         inliers=inliers,
         cameras=(camera0, camera1),
         max_error_px=error_px,
@@ -227,7 +247,7 @@ def estimate_fundamental(
     points0, points1 = _checked(points0, points1)
     estimator = make_estimator(options.estimator)
     found = estimator.fundamental(points0, points1, error_px, options.seed) if len(points0) >= MIN_POINTS else None
-    inliers = np.zeros(len(points0), bool) if found is None else _sampson(found, points0, points1) <= error_px
+    inliers = np.zeros(len(points0), bool) if found is None else sampson_errors(found, points0, points1) <= error_px
     return _matrix(found, inliers, options, "fundamental matrix")
 
 
@@ -243,7 +263,7 @@ def estimate_homography(
     points0, points1 = _checked(points0, points1)
     estimator = make_estimator(options.estimator)
     found = estimator.homography(points0, points1, error_px, options.seed) if len(points0) >= MIN_POINTS else None
-    inliers = np.zeros(len(points0), bool) if found is None else _transfer(found, points0, points1) <= error_px
+    inliers = np.zeros(len(points0), bool) if found is None else transfer_errors(found, points0, points1) <= error_px
     return _matrix(found, inliers, options, "homography")
 
 
@@ -267,120 +287,63 @@ def _matrix(found: np.ndarray | None, inliers: np.ndarray, options: TwoViewOptio
 
 
 # --------------------------------------------------------------------------------- judgement
-def _configuration(
-    estimator: Estimator, view0: View, view1: View, agree: np.ndarray, error_px: float, seed: int
-) -> str:
-    """What kind of geometry the matches show; ``agree`` are the inliers of the pose."""
-    count = int(agree.sum())
+class _Judged(NamedTuple):
+    """A pose, the matches that agree with it, and what kind of geometry they show."""
+
+    pose: RelativePose
+    agree: np.ndarray
+    configuration: str
+    alternative: RelativePose | None = None
+
+
+NO_POSE = RelativePose(np.eye(3), np.zeros(3))
+
+
+def _judged(estimator: Estimator, view0: View, view1: View, error_px: float, seed: int) -> _Judged:
+    """The best pose there is: of a camera that turned on the spot, of a plane, or of any scene."""
     focal = (view0.focal_px + view1.focal_px) / 2
+    rays0, rays1 = unit_rays(view0), unit_rays(view1)
     points0, points1 = view0.points * (focal / view0.focal_px), view1.points * (focal / view1.focal_px)
-    H = estimator.homography(points0[agree], points1[agree], 2 * error_px, seed)
-    explained = 0 if H is None else int((_transfer(H, points0[agree], points1[agree]) <= 2 * error_px).sum())
-    if explained >= HOMOGRAPHY_SHARE * count:
-        turned = rotation_inliers(_rays(view0)[agree], _rays(view1)[agree], 2 * error_px / focal)
-        return "panoramic" if turned.sum() >= HOMOGRAPHY_SHARE * count else "planar"
+    pose = estimator.relative_pose(view0, view1, error_px, seed)
+    agree = np.zeros(len(rays0), bool) if pose is None else pose_inliers(pose, rays0, rays1, error_px / focal)
+    count = int(agree.sum())
+    H = estimator.homography(points0, points1, 2 * error_px, seed)
+    if H is not None:
+        scale = np.array([focal, focal, 1.0])
+        H_rays = H * scale / scale[:, None]
+        R, turned = best_rotation(H_rays, rays0, rays1, 2 * error_px / focal)
+        if turned.sum() >= HOMOGRAPHY_SHARE * count:
+            return _Judged(RelativePose(R, np.zeros(3)), turned, "panoramic")
+        on_plane = transfer_errors(H, points0, points1) <= 2 * error_px
+        if pose is not None and (on_plane & agree).sum() >= HOMOGRAPHY_SHARE * count:
+            pose, alternative = _pose_of_plane(view0, view1, pose, H_rays, on_plane, error_px)
+            return _Judged(pose, pose_inliers(pose, rays0, rays1, error_px / focal), "planar", alternative)
     F = estimator.fundamental(points0, points1, error_px, seed)
-    possible = 0 if F is None else int((_sampson(F, points0, points1) <= error_px).sum())
-    return "calibrated" if count >= CALIBRATED_SHARE * possible else "uncalibrated"
+    possible = 0 if F is None else int((sampson_errors(F, points0, points1) <= error_px).sum())
+    return _Judged(pose or NO_POSE, agree, "calibrated" if count >= CALIBRATED_SHARE * possible else "uncalibrated")
 
 
-def chance_of_line(size: tuple[int, int], error_px: float) -> float:
-    """Largest probability that a random point of an image lies within ``error_px`` of a line."""
-    width, height = size
-    return min(0.5, 2 * error_px * math.hypot(width, height) / (width * height))
+def _pose_of_plane(
+    view0: View, view1: View, pose: RelativePose, H: np.ndarray, on_plane: np.ndarray, error_px: float
+) -> tuple[RelativePose, RelativePose | None]:
+    """The best pose for points on a plane, and another one if that is nearly as good.
 
-
-def log_false_alarms(matches: int, inliers: int, chance: float) -> float:
-    """Decimal logarithm of the expected number of essential matrices with so many inliers among random matches."""
-    sample, solutions = 5, 10
-    if inliers <= sample:
-        return math.inf
-    tests = math.log10(solutions * (matches - sample)) + _log_binomial(matches, inliers)
-    return tests + _log_binomial(inliers, sample) + (inliers - sample) * math.log10(chance)
-
-
-def _log_binomial(n: int, k: int) -> float:
-    return (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(10)
-
-
-# --------------------------------------------------------------------------------- geometry
-def quaternion_wxyz(R: np.ndarray) -> np.ndarray:
-    """(4,) unit quaternion of a rotation (3, 3), w >= 0; exact for all angles (I. Bar-Itzhack, 2000)."""
-    K = np.array(
-        [
-            [R[0, 0] + R[1, 1] + R[2, 2], R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]],
-            [R[2, 1] - R[1, 2], R[0, 0] - R[1, 1] - R[2, 2], R[0, 1] + R[1, 0], R[0, 2] + R[2, 0]],
-            [R[0, 2] - R[2, 0], R[0, 1] + R[1, 0], R[1, 1] - R[0, 0] - R[2, 2], R[1, 2] + R[2, 1]],
-            [R[1, 0] - R[0, 1], R[0, 2] + R[2, 0], R[1, 2] + R[2, 1], R[2, 2] - R[0, 0] - R[1, 1]],
-        ]
-    )
-    q = np.linalg.eigh(K)[1][:, -1]
-    return q if q[0] >= 0 else -q
-
-
-def _rays(view: View) -> np.ndarray:
-    """(N, 3) unit rays."""
-    rays = np.column_stack((view.points / view.focal_px, np.ones(len(view.points))))
-    return rays / np.linalg.norm(rays, axis=1, keepdims=True)
-
-
-def _angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Angles [rad] between unit rays, exact near 0."""
-    return 2 * np.arcsin(np.clip(np.linalg.norm(a - b, axis=1) / 2, 0, 1))
-
-
-def pose_inliers(R: np.ndarray, t: np.ndarray, rays0: np.ndarray, rays1: np.ndarray, error: float) -> np.ndarray:
-    """(N,) bool: rays (N, 3) within ``error`` (of a focal length) of their epipolar lines, in front of both cameras.
-
-    Points so far that their rays are parallel within the error have no side and pass.
+    Two poses explain the view of a plane to the pixel; which is right, only points off the plane and those that would
+    lie behind a camera can tell. So all of them are refined and compared.
     """
-    flat0, flat1 = rays0 / rays0[:, 2:], rays1 / rays1[:, 2:]
-    E = np.cross(np.eye(3), t) @ R  # its rows: x1^T [t]x R x0
-    near = _sampson_rays(E, flat0, flat1) <= error
-    turned = rays0 @ R.T
-    normal = np.cross(rays1, turned)
-    depth0 = np.sum(np.cross(t, rays1) * normal, axis=1)
-    depth1 = np.sum(np.cross(t, turned) * normal, axis=1)
-    is_far = np.linalg.norm(normal, axis=1) <= error
-    return near & (is_far | ((depth0 > 0) & (depth1 > 0)))
-
-
-def rotation_inliers(rays0: np.ndarray, rays1: np.ndarray, error: float) -> np.ndarray:
-    """(N,) bool: rays that a rotation alone explains to ``error`` [rad]; the least-squares one, refitted to its own."""
-    keep = np.ones(len(rays0), bool)
-    for _ in range(10):
-        U, _, Vt = np.linalg.svd(rays1[keep].T @ rays0[keep])
-        R = U @ np.diag([1, 1, np.linalg.det(U @ Vt)]) @ Vt
-        angles = _angles(rays0 @ R.T, rays1)
-        before, keep = keep, angles <= max(error, float(np.median(angles)))
-        if np.array_equal(before, keep):
-            break
-    return angles <= error
-
-
-def _sampson(F: np.ndarray, points0: np.ndarray, points1: np.ndarray) -> np.ndarray:
-    """(N,) Sampson error [px] of points (N, 2)."""
-    ones = np.ones((len(points0), 1))
-    return _sampson_rays(F, np.hstack((points0, ones)), np.hstack((points1, ones)))
-
-
-def _sampson_rays(E: np.ndarray, x0: np.ndarray, x1: np.ndarray) -> np.ndarray:
-    line1, line0 = x0 @ E.T, x1 @ E
-    slope = (line1[:, :2] ** 2).sum(1) + (line0[:, :2] ** 2).sum(1)
-    return np.abs(np.sum(x1 * line1, axis=1)) / np.sqrt(np.maximum(slope, 1e-300))
-
-
-def _transfer(H: np.ndarray, points0: np.ndarray, points1: np.ndarray) -> np.ndarray:
-    """(N,) the larger of the transfer errors [px] there and back."""
-    try:
-        back = np.linalg.inv(H)
-    except np.linalg.LinAlgError:
-        return np.full(len(points0), np.inf)
-    there = np.linalg.norm(_moved(H, points0) - points1, axis=1)
-    return np.fmax(there, np.linalg.norm(_moved(back, points1) - points0, axis=1))
-
-
-def _moved(H: np.ndarray, points: np.ndarray) -> np.ndarray:
-    moved = np.hstack((points, np.ones((len(points), 1)))) @ H.T
-    depth = np.where(np.abs(moved[:, 2:]) > 1e-12, moved[:, 2:], np.nan)
-    return np.nan_to_num(moved[:, :2] / depth, nan=np.inf)
+    error = error_px / ((view0.focal_px + view1.focal_px) / 2)
+    rays0, rays1 = unit_rays(view0), unit_rays(view1)
+    rated: list[tuple[tuple[int, float], RelativePose]] = []
+    pose = refine_pose(view0, view1, pose, on_plane)
+    exact = homography_of(pose, rays0[on_plane], rays1[on_plane])
+    for candidate in (pose, *poses_of_homography(H), *poses_of_homography(exact)):
+        refined = refine_pose(view0, view1, candidate, on_plane)
+        inliers = pose_inliers(refined, rays0, rays1, error, is_far_allowed=False)
+        rated.append(((int(inliers.sum()), -float(epipolar_errors(refined, rays0, rays1)[inliers].sum())), refined))
+    rated.sort(key=lambda item: item[0], reverse=True)
+    (most, _), best = rated[0]
+    best = refine_pose(view0, view1, best, pose_inliers(best, rays0, rays1, error))  # points off the plane too
+    for (count, _), other in rated[1:]:
+        if count >= AMBIGUOUS_SHARE * most and np.linalg.norm(other.rotation - best.rotation) > SAME_ROTATION:
+            return best, other
+    return best, None

@@ -23,7 +23,7 @@ LAYERS = [
     {"workspace", "summary"},
     {"settings"},
     {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
-    {"cameras", "drawing"},  # what serves them
+    {"cameras", "drawing", "epipolar"},  # what serves them
     {"registry", "store", "child", "principal_point", "poses", "files"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},

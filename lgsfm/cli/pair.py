@@ -11,13 +11,21 @@ import numpy as np
 
 from ..cameras import Camera
 from ..drawing import MAX_LINES, draw_matches, save_picture
+from ..epipolar import quaternion_wxyz
 from ..errors import InputError, PoseError
 from ..finished import FinishedRun
 from ..images import list_images, read_photo
 from ..pair import MatchedPair, PairMatcher, camera_of
 from ..pairing import read_pairs
 from ..settings import PairSettings
-from ..two_view import TwoViewMatrix, TwoViewPose, estimate_fundamental, estimate_homography, estimate_pose
+from ..two_view import (
+    TwoViewMatrix,
+    TwoViewPose,
+    estimate_fundamental,
+    estimate_homography,
+    estimate_pose,
+    quaternion_wxyz,
+)
 from .flags import add_flags, given_flags
 from .terminal import Terminal
 
@@ -61,7 +69,7 @@ def add_commands(commands: Any) -> None:
     show.add_argument("--list", type=Path, metavar="FILE", help="draw each pair of a file with two names per line")
     show.add_argument("--images", type=Path, dest="image_dir", metavar="DIR", help="folder of the photos of --list")
     show.add_argument(
-        "--max-lines", type=int, default=250, metavar="N", help="matches drawn as lines; 0: all (default: 250)"
+        "--max-lines", type=int, default=MAX_LINES, metavar="N", help=f"matches drawn as lines; 0: all ({MAX_LINES})"
     )
     show.add_argument("--edge-px", type=int, default=1000, metavar="N", help="long edge of each photo (1000)")
     for command in (pose, show):
@@ -71,8 +79,8 @@ def add_commands(commands: Any) -> None:
             command.add_argument(
                 f"--camera{i}",
                 metavar="CAMERA",
-                help=f"of photo {i}: focal length in pixels, MODEL,PARAMS... as COLMAP writes them, or a model's folder "
-                "(default: EXIF, else a guess)",
+                help=f"of photo {i}: focal length in pixels, MODEL,PARAMS... as COLMAP writes them, or the folder of a "
+                "model (default: EXIF, else a guess)",
             )
         add_flags(command, PairSettings)
 
@@ -211,6 +219,8 @@ def _warn_of_guesses(source: Source, pose: TwoViewPose, terminal: Terminal) -> N
                 f"Warning: the focal length of {source.names[i]} is a GUESS, {camera.focal_px:.0f} px, and the pose "
                 f"depends on it. Give --camera{i} if you know better."
             )
+    if pose.alternative:
+        terminal.say("Warning: the matches lie on a plane, which two poses explain; the second is the alternative.")
     if pose.configuration == "uncalibrated":
         terminal.say("Warning: the matches do not fit the focal lengths; a wrong focal length or lens distortion.")
 
@@ -220,10 +230,15 @@ def _report(source: Source, pose: TwoViewPose, matrices: dict[str, TwoViewMatrix
         f"Relative pose        cam1_from_cam0, {pose.configuration}",
         f"Rotation             {pose.rotation_angle_deg:.3f}° about {_row(pose.rotation_axis)}",
         f"  quaternion wxyz    {_row(pose.quaternion_wxyz, 6)}",
-        f"Translation          {_row(pose.translation, 6)}  (unit length{_uncertain(pose)})",
+        f"Translation          {_translation(pose)}",
         f"Matches, inliers     {pose.num_matches}, {pose.num_inliers} ({pose.estimator}, {pose.max_error_px:.2f} px)",
         f"Angle of rays        {pose.median_angle_deg:.2f}° (median)",
     ]
+    if pose.alternative:
+        lines += [
+            f"Alternative          quaternion wxyz {_row(quaternion_wxyz(pose.alternative.rotation), 6)}",
+            f"                     translation     {_row(pose.alternative.translation, 6)}",
+        ]
     for name, camera in zip(source.names, pose.cameras, strict=True):
         focal = "a GUESS" if camera.is_guess else camera.source
         lines.append(f"Focal length         {camera.focal_px:.1f} px ({focal})  {name}")
@@ -233,8 +248,10 @@ def _report(source: Source, pose: TwoViewPose, matrices: dict[str, TwoViewMatrix
     return "\n".join(lines)
 
 
-def _uncertain(pose: TwoViewPose) -> str:
-    return "; a panoramic pair does not determine it" if pose.configuration == "panoramic" else ""
+def _translation(pose: TwoViewPose) -> str:
+    if pose.configuration == "panoramic":
+        return "unknown: the camera turned on the spot, or the scene is far away"
+    return f"{_row(pose.translation, 6)}  (unit length)"
 
 
 def _row(values: np.ndarray, digits: int = 4) -> str:

@@ -12,7 +12,7 @@ import pycolmap
 
 from . import RelativePose, View
 
-__all__ = ["ColmapEstimator"]
+__all__ = ["ColmapEstimator", "refine_pose"]
 
 CONFIDENCE = 0.9999
 MIN_TRIALS, MAX_TRIALS = 100, 10_000
@@ -28,12 +28,11 @@ class ColmapEstimator:
         if found is None:
             return None
         motion = found["cam2_from_cam1"]
-        refined = pycolmap.refine_relative_pose(motion, *sides, np.asarray(found["inlier_mask"], bool))
-        motion = motion if refined is None else refined["cam2_from_cam1"]
         length = float(np.linalg.norm(motion.translation))
         if not length > 0:
             return None
-        return RelativePose(np.asarray(motion.rotation.matrix()), np.asarray(motion.translation) / length)
+        pose = RelativePose(np.asarray(motion.rotation.matrix()), np.asarray(motion.translation) / length)
+        return refine_pose(view0, view1, pose, np.asarray(found["inlier_mask"], bool))
 
     def fundamental(
         self, points0: np.ndarray, points1: np.ndarray, max_error_px: float, seed: int
@@ -44,6 +43,21 @@ class ColmapEstimator:
     def homography(self, points0: np.ndarray, points1: np.ndarray, max_error_px: float, seed: int) -> np.ndarray | None:
         """See `lgsfm.estimators.Estimator`."""
         return _matrix(pycolmap.estimate_homography_matrix(points0, points1, _options(max_error_px, seed)), "H")
+
+
+def refine_pose(view0: View, view1: View, pose: RelativePose, inliers: np.ndarray) -> RelativePose:
+    """The pose with the least sum of squared Sampson errors over the inliers (N,) near a given one."""
+    motion = pycolmap.Rigid3d(pycolmap.Rotation3d(pose.rotation), pose.translation)
+    found = pycolmap.refine_relative_pose(
+        motion, _pinhole(view0), view0.points, _pinhole(view1), view1.points, np.asarray(inliers, bool)
+    )
+    if found is None:
+        return pose
+    translation = np.asarray(found["cam2_from_cam1"].translation)
+    length = float(np.linalg.norm(translation))
+    if not length > 0:
+        return pose
+    return RelativePose(np.asarray(found["cam2_from_cam1"].rotation.matrix()), translation / length)
 
 
 def _options(max_error_px: float, seed: int) -> pycolmap.RANSACOptions:

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import RelativePose, View
 
-__all__ = ["MagsacEstimator", "RansacEstimator"]
+__all__ = ["MagsacEstimator", "RansacEstimator", "poses_of_homography"]
 
 CONFIDENCE = 0.99999
 MAX_TRIALS = 10_000
@@ -70,3 +70,14 @@ class RansacEstimator(MagsacEstimator):
     """Plain RANSAC."""
 
     method: ClassVar[int] = cv2.RANSAC
+
+
+def poses_of_homography(H: np.ndarray) -> list[RelativePose]:
+    """The up to four poses that explain a homography (3, 3) of rays as the view of a plane (Malis and Vargas, 2007)."""
+    _, rotations, translations, _ = cv2.decomposeHomographyMat(H, np.eye(3))
+    lengths = [float(np.linalg.norm(t)) for t in translations]
+    return [
+        RelativePose(np.asarray(R), np.asarray(t)[:, 0] / length)
+        for R, t, length in zip(rotations, translations, lengths, strict=True)
+        if length > 0
+    ]
