@@ -5,7 +5,8 @@ Looked for in this order:
 1. a folder of that name
 2. the weights that `lgsfm.weights` knows, see `PUBLISHED`
 3. the cache of Hugging Face: ``$HF_HUB_CACHE`` or ``$HF_HOME/hub``, or the ``cache_dir`` that is named
-4. our own cache of downloads, and then ``https://huggingface.co`` (``$HF_ENDPOINT``), unless offline
+4. our own cache of downloads, and then ``https://huggingface.co`` (``$HF_ENDPOINT``), unless offline; what was
+   downloaded once is not looked for again
 
 Only JSON and safetensors are read, both of which cannot run code; pickled weights are refused.
 """
@@ -174,15 +175,17 @@ def _in_folder(folder: Path, file: str) -> Path:
 
 
 def _cached(name: str, file: str, source: Source) -> Path | None:
-    """The file in the cache of Hugging Face: of the revision, or of the only snapshot there is."""
+    """The file in the cache of Hugging Face: of the revision, or of the snapshot if there is but one."""
     hub = Path(source.cache_dir).expanduser() if source.cache_dir else weights.hugging_face_hub()
     repository = hub / f"models--{name.replace('/', '--')}"
     reference = repository / "refs" / source.revision
-    commit = reference.read_text().strip() if reference.is_file() else source.revision
-    candidates = [repository / "snapshots" / commit / file]
-    if source.revision == "main" and not reference.is_file():
-        candidates = sorted(repository.glob(f"snapshots/*/{file}"))
-    return next((path for path in candidates if path.is_file()), None)
+    snapshots = [path.name for path in repository.glob("snapshots/*")]
+    if reference.is_file():
+        commit = reference.read_text().strip()
+    else:
+        commit = snapshots[0] if len(snapshots) == 1 and source.revision == "main" else source.revision
+    path = repository / "snapshots" / commit / file
+    return path if commit in snapshots and path.is_file() else None
 
 
 def _downloaded(name: str, file: str, source: Source) -> Path:

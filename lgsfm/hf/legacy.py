@@ -7,7 +7,8 @@ Kept on purpose, and right without ``legacy``:
 - with pruning, the last keypoint of an image can get the match of a padded one
 - without early stopping and pruning, ``matches`` and ``matching_scores`` are (2 B, N) instead of (B, 2, N)
 - keypoints at the right and lower border are kept
-- hidden states and attentions are those of the pairs that still run, (2 b, n, C) and (2 b, heads, n, n)
+- hidden states and attentions are those of the pairs that still run, (2 b, n, C) and (2 b, heads, n, n); theirs gives
+  attentions only with ``attn_implementation="eager"``, and else None for each
 
 Where theirs breaks down (one of the two adaptivities alone; a batch in which some pairs stop early and others run
 all layers), `InputError` says so.

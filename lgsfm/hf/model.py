@@ -217,13 +217,17 @@ class LightGlueForKeypointMatching(LightGlue):
 
     def compiled(self) -> Compiled:
         """The detector and the fast network with the parameters of now; made anew when one has changed."""
+        if self._compiled is None or self._compiled.state != self._state():
+            fast = FastLightGlue(self).to(self.dtype)
+            detect = self.keypoint_detector.compiled()
+            self._compiled = Compiled(self._state(), detect, fast)  # making them may move parameters in memory
+        return self._compiled
+
+    def _state(self) -> list[Any]:
+        """What changes when a parameter or the detector's configuration does."""
         tensors = [*self.parameters(), *self.buffers()]
         state: list[Any] = [(t.data_ptr(), t.device, t.dtype, 0 if t.is_inference() else t._version) for t in tensors]
-        state.append(repr(self.config.keypoint_detector_config))
-        if self._compiled is None or self._compiled.state != state:
-            fast = FastLightGlue(self).to(self.dtype)
-            self._compiled = Compiled(state, self.keypoint_detector.compiled(), fast)
-        return self._compiled
+        return [*state, repr(self.config.keypoint_detector_config)]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None}  # copies make their own

@@ -11,9 +11,10 @@ from PIL import Image
 from ..errors import InputError, unknown_name
 from ..models import explained_memory_errors, resolve_device
 from . import hub
+from .auto import AutoImageProcessor
 from .model import LightGlueForKeypointMatching
 from .pixels import load_picture
-from .processor import LightGlueImageProcessor
+from .processor import LightGlueImageProcessor, LightGlueImageProcessorFast
 
 __all__ = ["Keypoint", "KeypointMatchingPipeline", "Match", "pipeline"]
 
@@ -44,6 +45,7 @@ def pipeline(
     dtype: str | torch.dtype = "auto",
     device: str | int | torch.device | None = None,
     legacy: bool | None = None,
+    use_fast: bool = False,
     model_kwargs: dict[str, Any] | None = None,
     **options: Any,
 ) -> KeypointMatchingPipeline:
@@ -56,6 +58,7 @@ def pipeline(
         dtype: of the model; "auto" takes that of its file.
         device: "cpu", "cuda" ..., or the number of a GPU, -1 for the CPU; "auto" is the first GPU there is.
         legacy: True gives what transformers gives; by default as model and processor were saved.
+        use_fast: whether to resize with torch instead of PIL, if no ``image_processor`` is given.
         model_kwargs: for the model's from_pretrained, as are ``options`` such as revision or local_files_only.
 
     Raises:
@@ -68,15 +71,16 @@ def pipeline(
     if isinstance(model, LightGlueForKeypointMatching):
         if model_kwargs or options.keys() - {"legacy"}:
             raise InputError("Options for loading a model mean nothing where the model itself is given.")
-        image_processor = image_processor or LightGlueImageProcessor(legacy=model.config.legacy, **options)
         if legacy is not None:
             model.config.legacy = legacy
+        kind = LightGlueImageProcessorFast if use_fast else LightGlueImageProcessor
+        image_processor = image_processor or kind(legacy=model.config.legacy)
     else:
         name = model or DEFAULT_MODEL
         model = LightGlueForKeypointMatching.from_pretrained(name, dtype=dtype, **options, **(model_kwargs or {}))
         if image_processor is None:
             where = {key: value for key, value in options.items() if key in hub.SOURCE_OPTIONS or key == "legacy"}
-            image_processor = LightGlueImageProcessor.from_pretrained(name, **where)
+            image_processor = AutoImageProcessor.from_pretrained(name, use_fast=use_fast, **where)
     if device is not None:
         number = {-1: "cpu"}.get(device, f"cuda:{device}") if isinstance(device, int) else str(device)
         model.to(resolve_device(number))
@@ -97,13 +101,17 @@ class KeypointMatchingPipeline:
         """Where the model is."""
         return self.model.device
 
-    def __call__(self, inputs: Any, threshold: float = 0.0) -> list[Match] | list[list[Match]]:
+    def __call__(
+        self, inputs: Any, threshold: float = 0.0, *, timeout: float | None = None, batch_size: int | None = None
+    ) -> list[Match] | list[list[Match]]:
         """Matches of a pair of images, or of each of several pairs, the surest first.
 
         Args:
             inputs: a pair or a list of pairs; an image is a PIL image, the path of a file, or an https address,
                 which `lgsfm.hf.pixels.load_picture` fetches. Files are seen upright, as their EXIF tag says.
             threshold: matches with at most this score are left out.
+            timeout: without effect: an address has 10 s to answer.
+            batch_size: without effect: pairs are matched one by one, and so results never depend on it.
 
         Returns:
             The matches of the pair, or, of more than one pair, a list of lists in the order of the pairs.

@@ -47,6 +47,13 @@ class LightGlueImageProcessor:
     Raises `InputError` on an argument that does not exist.
     """
 
+    do_resize: bool
+    size: dict[str, int]
+    resample: int
+    do_rescale: bool
+    rescale_factor: float
+    do_grayscale: bool
+    keep_aspect: bool
     legacy: bool
     model_input_names: ClassVar[list[str]] = ["pixel_values", "image_sizes"]
 

@@ -65,6 +65,14 @@ def test_the_cache_of_hugging_face(saved, tmp_path, branch):
         is_found(revision="v2")
 
 
+def test_one_of_several_snapshots_is_not_guessed(saved, tmp_path):
+    into_cache(saved, tmp_path / "hf" / "hub", branch=None)
+    (tmp_path / "hf" / "hub" / "models--somebody--lightglue" / "snapshots" / "decaf").mkdir()
+    assert is_found(revision="c0ffee")
+    with pytest.raises(WeightsError, match="could not be fetched"):
+        is_found()
+
+
 def test_another_cache_and_another_branch(saved, tmp_path, monkeypatch):
     into_cache(saved, tmp_path / "elsewhere", branch="v2")
     assert is_found(cache_dir=tmp_path / "elsewhere", revision="v2")

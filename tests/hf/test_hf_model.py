@@ -171,6 +171,7 @@ def test_half_precision(dtype, folder, pixels, model):
 
 def test_changed_weights_are_used(model, folder, pixels):
     before = model(pixels)
+    assert model.compiled() is model.compiled()  # made once
     twin = copy.deepcopy(model)
     with torch.no_grad():
         model.match_assignment_layers[0].matchability.bias -= 30
@@ -228,3 +229,4 @@ def test_aliked_is_a_detector_too(tmp_path):
     pixels = torch.rand(1, 2, 3, 64, 96)
     assert torch.equal(again(pixels).keypoints, model(pixels).keypoints)
     assert again(pixels).mask.sum() <= 100
+    assert again.compiled() is again.compiled()

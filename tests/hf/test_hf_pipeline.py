@@ -92,6 +92,10 @@ def test_models_and_options(folder, images):
     assert made.device.type == "cpu"
     assert made(pair) == pipeline(model=str(folder), model_kwargs={"filter_threshold": 0.1})(pair)
     assert pipeline(model=folder, dtype="float16").model.dtype == torch.float16
+    assert made(pair, timeout=1.0, batch_size=2) == made(pair)
+    assert pipeline(model=model, legacy=True, use_fast=True).image_processor.legacy
+    model.config.legacy = False
+    assert len(pipeline(model=folder, use_fast=True)(pair)) > 10
     kept = pipeline(model=folder, image_processor=LightGlueImageProcessor(size={"longest_edge": 128}))(pair)
     assert max(match["keypoint_image_0"]["x"] for match in kept) > 150
     with pytest.raises(InputError, match="Available: keypoint-matching"):
