@@ -1,32 +1,23 @@
-"""Matches of two photos, in pixels of the files, and how they may be drawn."""
+"""Matches and relative pose of two photos, in pixels of the files, and a picture of them."""
 
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 import lgsfm
+from lgsfm.drawing import draw_matches, save_picture
 
 folder = "datasets/courtyard/images/"
-path0, path1 = sys.argv[1:3] if len(sys.argv) > 2 else (folder + "view00.jpg", folder + "view04.jpg")
+paths = sys.argv[1:3] if len(sys.argv) > 2 else (folder + "view00.jpg", folder + "view04.jpg")
 
-settings = lgsfm.Settings.from_flags({"features": "aliked", "max_keypoints": 1024})
-extractor = settings.make_extractor("aliked")
-matcher = settings.make_matcher("auto", extractor)
-features = [extractor.extract(lgsfm.read_photo(path, 1024)) for path in (path0, path1)]
-matches = lgsfm.match(matcher, *features)
+pair = lgsfm.match_pair(*paths, features="aliked", max_keypoints=1024)
+print(f"{len(pair)} matches, for example {pair.points0[0]} px <-> {pair.points1[0]} px")
 
-points0 = features[0].keypoints[matches.indices[:, 0]]
-points1 = features[1].keypoints[matches.indices[:, 1]]
-print(f"{len(matches)} matches, for example {points0[0]} px <-> {points1[0]} px")
+pose = lgsfm.estimate_relative_pose(*paths, matches=pair)
+print(f"{pose.num_inliers} inliers, {pose.configuration}, turned by {pose.rotation_angle_deg:.2f} degrees")
+print("cam1_from_cam0:", pose.quaternion_wxyz.round(5), pose.translation.round(5))
+print("focal lengths:", [f"{camera.focal_px:.0f} px ({camera.source})" for camera in pose.cameras])
 
-photos = [lgsfm.read_photo(path).rgb[..., ::-1] for path in (path0, path1)]
-height = max(photo.shape[0] for photo in photos)
-sheet = np.hstack([cv2.copyMakeBorder(p, 0, height - p.shape[0], 0, 0, cv2.BORDER_CONSTANT) for p in photos])
-for a, b, score in zip(points0, points1 + np.array([photos[0].shape[1], 0]), matches.scores, strict=True):
-    color = (0, int(255 * score), int(255 * (1 - score)))
-    cv2.line(sheet, tuple(map(round, a.tolist())), tuple(map(round, b.tolist())), color, 1, cv2.LINE_AA)
-Path("out").mkdir(exist_ok=True)
-cv2.imwrite("out/matches.png", sheet)
+photos = [lgsfm.read_photo(path, 1000, orientation=1).rgb for path in paths]
+picture = draw_matches(tuple(photos), pair.features, pair.indices, pair.scores, pose.inliers, title=" | ".join(paths))
+save_picture(Path("out/matches.png"), picture)
 print("out/matches.png")

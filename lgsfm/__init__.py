@@ -2,6 +2,7 @@
 
     import lgsfm
     summary = lgsfm.reconstruct("images", "out")
+    pose = lgsfm.estimate_relative_pose("a.jpg", "b.jpg")
 
 Names are imported when they are first used: ``import lgsfm`` is quick and does not load torch.
 """
@@ -13,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .cameras import Camera as Camera
     from .database import build_database as build_database
     from .errors import LgsfmError as LgsfmError
     from .evaluation import evaluate as evaluate
@@ -22,53 +24,73 @@ if TYPE_CHECKING:
     from .mapping import map_database as map_database
     from .matchers import match as match
     from .matching import match_features as match_features
+    from .pair import FrameMatcher as FrameMatcher
+    from .pair import PairMatcher as PairMatcher
+    from .pair import estimate_relative_pose as estimate_relative_pose
+    from .pair import match_pair as match_pair
     from .pairing import select_pairs as select_pairs
     from .pipeline import Observer as Observer
     from .pipeline import reconstruct as reconstruct
+    from .settings import PairSettings as PairSettings
     from .settings import Settings as Settings
     from .store import FeatureStore as FeatureStore
     from .store import MatchStore as MatchStore
     from .summary import Summary as Summary
+    from .two_view import TwoViewPose as TwoViewPose
     from .types import Features as Features
     from .types import Matches as Matches
 
 _HOMES = {
+    "Camera": "cameras",
     "FeatureStore": "store",
     "Features": "types",
+    "FrameMatcher": "pair",
     "LgsfmError": "errors",
     "MatchStore": "store",
     "Matches": "types",
     "Observer": "pipeline",
+    "PairMatcher": "pair",
+    "PairSettings": "settings",
     "Settings": "settings",
     "Summary": "summary",
+    "TwoViewPose": "two_view",
     "build_database": "database",
+    "estimate_relative_pose": "pair",
     "evaluate": "evaluation",
     "extract_features": "extraction",
     "list_images": "images",
     "map_database": "mapping",
     "match": "matchers",
     "match_features": "matching",
+    "match_pair": "pair",
     "read_photo": "images",
     "reconstruct": "pipeline",
     "select_pairs": "pairing",
 }
 
 __all__ = [
+    "Camera",
     "FeatureStore",
     "Features",
+    "FrameMatcher",
     "LgsfmError",
     "MatchStore",
     "Matches",
     "Observer",
+    "PairMatcher",
+    "PairSettings",
     "Settings",
     "Summary",
+    "TwoViewPose",
     "build_database",
+    "estimate_relative_pose",
     "evaluate",
     "extract_features",
     "list_images",
     "map_database",
     "match",
     "match_features",
+    "match_pair",
     "read_photo",
     "reconstruct",
     "select_pairs",

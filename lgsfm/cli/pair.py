@@ -24,7 +24,6 @@ from ..two_view import (
     estimate_fundamental,
     estimate_homography,
     estimate_pose,
-    quaternion_wxyz,
 )
 from .flags import add_flags, given_flags
 from .terminal import Terminal

@@ -1,0 +1,163 @@
+"""`lgsfm pose` and `lgsfm show` from the command line."""
+
+import json
+
+import numpy as np
+import pytest
+from cli_helpers import SIFT, copy_photos, run, views
+from PIL import Image
+from two_view_scenes import angle_deg
+
+from lgsfm.finished import FinishedRun
+from lgsfm.images import read_photo
+from lgsfm.poses import load_poses
+
+FEW = ("view04.jpg", "view05.jpg", "view06.jpg", "view07.jpg")
+
+
+@pytest.fixture(scope="module")
+def photos(courtyard):
+    return [courtyard / "images" / name for name in FEW]
+
+
+@pytest.fixture(scope="module")
+def finished(courtyard, tmp_path_factory):
+    """A run over four photos, one of them in a sub-folder."""
+    folder = tmp_path_factory.mktemp("run")
+    copy_photos(courtyard / "images", folder / "photos", views(4, 5, 6))
+    copy_photos(courtyard / "images", folder / "photos" / "more", views(7))
+    done = run("reconstruct", folder / "photos", "-o", folder / "out", *SIFT)
+    assert done.code == 0, done.err
+    return folder / "out"
+
+
+def rotation_of(report):
+    return np.array(report["cam1_from_cam0"]["rotation"])
+
+
+def true_rotation(courtyard, name0, name1):
+    poses = load_poses(courtyard / "ground_truth.txt")
+    return poses[name1].rotation @ poses[name0].rotation.T
+
+
+def test_pose_says_all_that_people_need(photos):
+    done = run("pose", *photos[:2], *SIFT, "--fundamental", "--homography", "--min-inliers", 8)
+    assert done.code == 0, done.err
+    for text in (
+        "cam1_from_cam0, calibrated",
+        "quaternion wxyz",
+        "unit length",
+        "Matches, inliers",
+        "(magsac, ",
+        "px (EXIF)  ",
+        "Fundamental",
+        "Homography",
+    ):
+        assert text in done.out
+    assert "GUESS" not in done.out + done.err
+
+
+def test_pose_as_json_is_the_true_one(photos, courtyard):
+    report = json.loads(run("pose", *photos[:2], *SIFT, "--json", "--quiet", "--fundamental").out)
+    assert angle_deg(rotation_of(report), true_rotation(courtyard, *FEW[:2])) < 0.5
+    assert np.linalg.norm(report["cam1_from_cam0"]["translation"]) == pytest.approx(1)
+    assert report["image0"].endswith("view04.jpg")
+    assert report["num_inliers"] <= report["num_matches"]
+    assert np.array(report["fundamental"]["matrix"]).shape == (3, 3)
+    assert [camera["source"] for camera in report["cameras"]] == ["EXIF", "EXIF"]
+
+
+def test_a_guessed_focal_length_is_said_loudly_and_a_given_one_is_used(photos, tmp_path):
+    bare = tmp_path / "bare.png"
+    Image.fromarray(read_photo(photos[1]).rgb).save(bare)
+    done = run("pose", photos[0], bare, *SIFT)
+    assert "Warning: the focal length of" in done.err
+    assert "is a GUESS" in done.err
+    assert "(a GUESS)" in done.out
+    done = run("pose", photos[0], bare, *SIFT, "--camera1", "1000", "--json")
+    assert json.loads(done.out)["cameras"][1]["focal_px"] == 1000
+    assert "GUESS" not in done.err
+
+
+def test_no_pose_is_an_honest_error(photos, tmp_path, texture):
+    other = tmp_path / "other.png"
+    Image.fromarray(texture(800, 600, 5)).save(other)
+    done = run("pose", photos[0], other, *SIFT)
+    assert done.code == 1
+    assert done.out == ""
+    assert "no reliable pose: " in done.err
+    assert " inliers of " in done.err
+
+
+@pytest.mark.parametrize("estimator", ["magsac", "ransac", "colmap", "poselib"])
+def test_estimators_agree(photos, courtyard, estimator):
+    if estimator == "poselib":
+        pytest.importorskip("poselib", reason="the optional package poselib is not installed")
+    report = json.loads(run("pose", *photos[:2], *SIFT, "--json", "--estimator", estimator).out)
+    assert report["estimator"] == estimator
+    assert angle_deg(rotation_of(report), true_rotation(courtyard, *FEW[:2])) < 1
+
+
+def test_wrong_choices_are_named(photos):
+    done = run("pose", *photos[:2], "--estimator", "magsak")
+    assert (done.code, "Did you mean 'magsac'" in done.err) == (1, True)
+    assert run("pose", photos[0]).code == 2
+    done = run("show", photos[0])
+    assert (done.code, "Give two photos, or --list FILE" in done.err) == (1, True)
+    done = run("pose", *photos[:2], *SIFT, "--camera0", "wide")
+    assert (done.code, "'wide' is no camera" in done.err) == (1, True)
+
+
+def test_show_draws_a_picture(photos, tmp_path):
+    path = tmp_path / "m.png"
+    done = run("show", *photos[:2], "-o", path, *SIFT, "--edge-px", 500)
+    assert (done.code, done.out.strip()) == (0, str(path))
+    picture = read_photo(path).rgb
+    assert picture.shape[1] == 1008
+    yellow = (picture[..., 0] > 200) & (picture[..., 1] > 200) & (picture[..., 2] < 90)
+    assert yellow.sum() > 100
+
+
+def test_a_list_of_pairs_is_drawn(courtyard, tmp_path):
+    folder = copy_photos(courtyard / "images", tmp_path / "photos", views(4, 5, 6))
+    (tmp_path / "pairs.txt").write_text("view04.jpg view05.jpg\nview05.jpg view06.jpg\n")
+    done = run("show", "--list", tmp_path / "pairs.txt", "--images", folder, "-o", tmp_path / "drawn", *SIFT)
+    assert done.code == 0, done.err
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
+        "0001_view04--view05.png",
+        "0002_view05--view06.png",
+    ]
+    done = run("show", "--list", tmp_path / "pairs.txt", *SIFT)
+    assert (done.code, "--images DIR" in done.err) == (1, True)
+
+
+def test_a_finished_run_is_shown_without_computing(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("lgsfm.pair.PairMatcher.__init__", lambda *_, **__: pytest.fail("networks were loaded"))
+    done = run("show", "--run", finished, "view04.jpg", "view07.jpg", "-o", tmp_path / "m.jpg")
+    assert done.code == 0, done.err
+    assert (tmp_path / "m.jpg").stat().st_size > 10_000
+    (tmp_path / "pairs.txt").write_text("view06.jpg\tview05.jpg\n")
+    assert run("show", "--run", finished, "--list", tmp_path / "pairs.txt", "-o", tmp_path / "all").code == 0
+    assert len(list((tmp_path / "all").iterdir())) == 1
+
+
+def test_the_pose_of_a_finished_run_uses_its_cameras(finished, courtyard):
+    there = json.loads(run("pose", "--run", finished, "view04.jpg", "more/view07.jpg", "--json").out)
+    assert "model" in there["cameras"][0]["source"]
+    assert angle_deg(rotation_of(there), true_rotation(courtyard, "view04.jpg", "view07.jpg")) < 0.5
+    back = json.loads(run("pose", "--run", finished, "view07.jpg", "view04.jpg", "--json").out)
+    assert angle_deg(rotation_of(back), rotation_of(there).T) < 0.2
+    done = run("pose", "--run", finished, "view04.jpg", "none.jpg")
+    assert (done.code, "no image named 'none.jpg'" in done.err) == (1, True)
+    done = run("pose", "--run", courtyard, "view04.jpg", "view05.jpg")
+    assert (done.code, "is no output folder of lgsfm" in done.err) == (1, True)
+
+
+def test_a_run_knows_its_pairs_in_both_orders(finished):
+    opened = FinishedRun(finished)
+    there, back = opened.pair("view04.jpg", "view05.jpg"), opened.pair("view05.jpg", "view04.jpg")
+    assert sorted(map(tuple, there.indices[:, ::-1])) == list(map(tuple, back.indices))
+    assert np.array_equal(np.sort(there.scores), np.sort(back.scores))
+    inliers = opened.inliers("view04.jpg", "view05.jpg", there)
+    assert 0.5 < inliers.mean() <= 1
+    assert inliers.sum() == opened.inliers("view05.jpg", "view04.jpg", back).sum()
