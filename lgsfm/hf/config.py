@@ -115,10 +115,7 @@ class PretrainedConfig:
         """
         source, changes = hub.split_options(options)
         values = hub.read_json(name, CONFIG_FILE, source)
-        known = {field.name for field in fields(cls)} | GENERIC | {"trust_remote_code"}
-        for key in sorted(set(values) - known):
-            logger.warning("%s of %s: '%s' means nothing here and is left out", CONFIG_FILE, name, key)
-        return cls.from_dict({key: value for key, value in values.items() if key in known}, **changes)
+        return cls.from_dict(_known(cls, values, str(name)), **changes)
 
 
 @dataclass(init=False)
@@ -252,6 +249,18 @@ class AutoConfig:
         if model_type not in classes:
             raise unknown_name("model type", model_type, classes)
         return classes[model_type].from_pretrained(name, **options)
+
+
+def _known(cls: type[PretrainedConfig], values: dict[str, Any], name: str) -> dict[str, Any]:
+    """What of a file's values means something here; the same for the detector inside."""
+    known = {field.name for field in fields(cls)} | GENERIC | {"trust_remote_code"}
+    if others := sorted(set(values) - known):
+        logger.warning("%s of %s: left out what means nothing here: %s", CONFIG_FILE, name, ", ".join(others))
+    kept = {key: value for key, value in values.items() if key in known}
+    detector = kept.get("keypoint_detector_config")
+    if isinstance(detector, dict) and (kind := DETECTORS.get(detector.get("model_type", "superpoint"))):
+        kept["keypoint_detector_config"] = _known(kind, detector, name)
+    return kept
 
 
 def _detector_config(given: Any) -> PretrainedConfig:

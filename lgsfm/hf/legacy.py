@@ -1,6 +1,8 @@
 """What the LightGlue of transformers 5.24 computes, faults included: for moving over without a change of results.
 
-The parameters are those of the model; only the way through them is another one: all pairs in one padded batch.
+The parameters are those of the model; only the way through them is another one: all pairs in one padded batch. It is
+held against theirs in float32.
+
 Kept on purpose, and right without ``legacy``:
 
 - with early stopping, pairs come out in an order made of the order in which they stop
@@ -53,8 +55,8 @@ def forward(
     found = [detect(image[None].float()) for image in pixel_values.flatten(0, 1)]
     mask = pad_sequence([torch.ones_like(f.scores, dtype=torch.int32) for f in found], batch_first=True)
     relative = [f.keypoints / f.keypoints.new_tensor([width, height]) for f in found]
-    keypoints = pad_sequence(relative, batch_first=True).to(pixel_values)
-    descriptors = pad_sequence([f.descriptors for f in found], batch_first=True).to(pixel_values)
+    keypoints = pad_sequence(relative, batch_first=True).to(model.dtype)
+    descriptors = pad_sequence([f.descriptors for f in found], batch_first=True).to(model.dtype)
     run = Run(model, mask, states, attentions)
     if mask.shape[1] == 0:
         zeros = keypoints.new_zeros(batch, 2, 0)

@@ -68,9 +68,11 @@ def test_what_transformers_writes_loads_and_the_rest_is_warned_of(tmp_path, capl
         "depth_confidense": 0.5,
     }
     del values["dtype"]
+    values["keypoint_detector_config"]["add_cross_attention"] = False  # older versions write all they know
     (tmp_path / "config.json").write_text(json.dumps(values))
     assert LightGlueConfig.from_pretrained(tmp_path).dtype == "float16"
     assert "depth_confidense" in caplog.text
+    assert "add_cross_attention" in caplog.text
     assert "auto_map" not in caplog.text
     assert LightGlueConfig.from_pretrained(tmp_path, filter_threshold=0.3).filter_threshold == 0.3
 

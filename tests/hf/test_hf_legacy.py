@@ -94,6 +94,26 @@ def test_what_theirs_cannot_do_is_said(confidences, tmp_path):
         ours(pixels)
 
 
+def test_batches_that_theirs_cannot_do_are_said(tmp_path):
+    model, ours = both(tmp_path, 1, **SMALL | {"depth_confidence": 0.6, "width_confidence": 0.5})
+    pixels = pairs(5, seed=1)
+    with torch.no_grad(), pytest.raises(IndexError):
+        model(pixels)
+    with pytest.raises(InputError, match="some pairs stop early and others run all layers"):
+        ours(pixels)
+
+
+def test_outputs_that_theirs_cannot_read_are_said(tmp_path):
+    model, ours = both(tmp_path, **CASES["full"])
+    pixels, sizes = pairs(2), [[(96, 128)] * 2] * 2
+    with torch.no_grad(), pytest.raises(IndexError):
+        LightGlueImageProcessorPil().post_process_keypoint_matching(model(pixels), sizes)
+    with pytest.raises(InputError, match="cannot read the matches"):
+        LightGlueImageProcessor(legacy=True).post_process_keypoint_matching(ours(pixels), sizes)
+    with pytest.raises(InputError, match="knows no image_sizes"):
+        ours(pixels, image_sizes=torch.tensor(sizes))
+
+
 def rgb(width, height, seed):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
