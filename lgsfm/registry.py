@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from .errors import InputError, unknown_name
+from .extractors import ExtractorOptions
+from .options import Options
 
 __all__ = ["available", "component_class", "component_classes"]
 
@@ -40,14 +42,26 @@ BUILT_IN = {
 }
 
 
+NEEDED = {  # what a component of a kind must have, beside options
+    "estimator": ("relative_pose", "fundamental", "homography"),
+    "extractor": ("kind", "matcher", "extract"),
+    "matcher": ("prepare", "match_prepared"),
+    "retriever": ("describe",),
+}
+
+
 @cache
 def available(kind: str) -> dict[str, str]:
     """The components of a kind ("extractor", "matcher", "retriever", "estimator"): name -> "module:Class", sorted.
 
     A built-in name cannot be taken over by another package.
     """
-    others = {point.name: point.value for point in entry_points(group=f"lgsfm.{kind}s")}
+    others = {name: point.value for name, point in _of_packages(kind).items()}
     return dict(sorted({**others, **BUILT_IN[kind]}.items()))
+
+
+def _of_packages(kind: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"lgsfm.{kind}s")}
 
 
 def component_class(kind: str, name: str) -> Any:
@@ -61,16 +75,40 @@ def component_class(kind: str, name: str) -> Any:
         raise unknown_name(kind, name, known)
     module, _, class_name = known[name].partition(":")
     try:
-        return getattr(import_module(module), class_name)
-    except (ImportError, AttributeError) as exc:
-        raise InputError(
-            f"The {kind} '{name}' ({known[name]}) cannot be loaded: {exc}. Repair or remove its package."
-        ) from exc
+        component = getattr(import_module(module), class_name)
+        problem = _problem(kind, component)
+    except Exception as exc:  # a module of others raises anything when it is imported
+        raise InputError(_broken(kind, name, f"cannot be loaded: {exc or type(exc).__name__}")) from exc
+    if problem:
+        raise InputError(_broken(kind, name, problem))
+    return component
+
+
+def _problem(kind: str, component: Any) -> str:
+    """What keeps a class from being a component of the kind, "" if nothing does."""
+    missing = [name for name in NEEDED[kind] if not hasattr(component, name)]
+    if missing:
+        return f"lacks {', '.join(missing)}"
+    if kind == "estimator":
+        return ""
+    options = getattr(component, "options_class", None)
+    if not isinstance(options, type) or not issubclass(options, Options):
+        return "lacks options_class, a subclass of lgsfm.options.Options"
+    if kind == "extractor" and not issubclass(options, ExtractorOptions):
+        return "has an options_class that is no subclass of lgsfm.extractors.ExtractorOptions"
+    plain = [field.name for field, _ in options.fields() if "help" not in field.metadata]
+    return f"has options that were not made by lgsfm.options.option: {', '.join(plain)}" if plain else ""
+
+
+def _broken(kind: str, name: str, problem: str) -> str:
+    point = None if name in BUILT_IN[kind] else _of_packages(kind).get(name)
+    package = f"its package '{point.dist.name}'" if point and point.dist else "its package"
+    return f"The {kind} '{name}' ({available(kind)[name]}) {problem}. Repair or remove {package}."
 
 
 @cache
 def component_classes(kind: str) -> dict[str, Any]:
-    """The components of a kind that can be loaded: name -> class. One that is broken must not stop the others."""
+    """The components of a kind that can be used: name -> class. One that is broken must not stop the others."""
     classes = {}
     for name in available(kind):
         try:

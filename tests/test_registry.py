@@ -9,8 +9,16 @@ from lgsfm.registry import BUILT_IN, available, component_class, component_class
 from lgsfm.settings import Settings
 
 PLUGIN = """
+from lgsfm.options import Options
 from lgsfm.extractors import ExtractorOptions
 class Corners:
+    kind, matcher, options_class = "corners", "nearest", ExtractorOptions
+    def extract(self, photo): ...
+class NoOptions:
+    kind, matcher, extract = "corners", "nearest", None
+class NoPresets(NoOptions):
+    options_class = Options
+class NoMethods:
     options_class = ExtractorOptions
 """
 
@@ -40,7 +48,9 @@ def install(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in BUILT_IN.items() for name in names])
 def test_built_in_components_exist(kind, name):
-    assert component_class(kind, name).__module__ == f"lgsfm.{kind}s.{name}"
+    component = component_class(kind, name)
+    assert f"{component.__module__}:{component.__qualname__}" == BUILT_IN[kind][name]
+    assert component.__module__.startswith(f"lgsfm.{kind}s.")
 
 
 @pytest.mark.parametrize(
@@ -66,11 +76,26 @@ def test_a_built_in_name_cannot_be_taken(install):
     assert component_class("extractor", "sift").__module__ == "lgsfm.extractors.sift"
 
 
-@pytest.mark.parametrize("target", ["no_such_module_of_anybody:Corners", "somebody:Edges"])
-def test_a_broken_package_does_not_stop_the_others(install, target, caplog):
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("no_such_module_of_anybody:Corners", "cannot be loaded: No module named"),
+        ("somebody:Edges", "cannot be loaded: module 'somebody' has no attribute"),
+        ("raises:Corners", "cannot be loaded: made for another version"),
+        ("somebody:NoOptions", "lacks options_class"),
+        ("somebody:NoPresets", "has an options_class that is no subclass of"),
+        ("somebody:NoMethods", "lacks kind, matcher, extract"),
+    ],
+)
+def test_a_broken_package_does_not_stop_the_others(install, target, problem, caplog, tmp_path):
+    (tmp_path / "raises.py").write_text("raise RuntimeError('made for another version')")
     install("extractors", {"broken": target})
     with caplog.at_level(logging.WARNING, logger=registry.__name__):
-        assert Settings.from_flags({"features": "sift", "contrast_threshold": 0.02}).run.features == "sift"
-    assert f"'broken' ({target}) cannot be loaded" in caplog.text
-    with pytest.raises(InputError, match="Repair or remove its package"):
+        for _ in range(2):
+            assert Settings.from_flags({"features": "sift", "contrast_threshold": 0.02}).run.features == "sift"
+    assert caplog.text.count("'broken'") == 1
+    assert f"'broken' ({target}) {problem}" in caplog.text
+    with pytest.raises(InputError, match="Repair or remove its package 'somebody'"):
         component_class("extractor", "broken")
+    with pytest.raises(InputError, match="Repair or remove its package 'somebody'"):
+        Settings.from_flags({"features": "broken"}).make_extractor("broken")
