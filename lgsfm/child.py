@@ -16,15 +16,26 @@ import threading
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from . import errors
-from .errors import LgsfmError, ReconstructionError
+from .errors import CacheError, LgsfmError, ReconstructionError
 
 __all__ = ["run_in_child"]
 
 LAST_LINES = 12  # of the log that an error quotes
 STACK_FRAME = re.compile(r"\s*@\s+0x[0-9a-f]+")  # COLMAP's; they would push the line that tells out of the quote
+
+MAX_LOG_BYTES = 4_000_000  # a longer log is put aside, and a new one begun
+
+# What the child runs. -P keeps the working folder, whose files may be called numpy.py or json.py, off sys.path; the
+# folder of this package comes last, where it hides no module of Python's own nor of any other package.
+START = """
+import sys
+sys.path.append(sys.argv.pop(1))
+from lgsfm.child import _main
+_main(sys.argv[2])
+"""
 
 Report = Callable[[int, int], None]
 
@@ -35,7 +46,7 @@ def run_in_child(target: str, arguments: dict[str, Any], log_path: Path, *, prog
     Args:
         target: a function that takes a callback ``report(done, total)`` and the arguments by keyword.
         arguments: JSON-able.
-        log_path: what the child prints is appended here.
+        log_path: what the child prints is appended here; one of several megabytes is first set aside as ``.before``.
         progress: called with what the function reports.
 
     Returns:
@@ -44,17 +55,14 @@ def run_in_child(target: str, arguments: dict[str, Any], log_path: Path, *, prog
     Raises:
         LgsfmError: as raised by the function.
         ReconstructionError: the process ended otherwise; the message quotes its last lines.
+        CacheError: the log cannot be written.
     """
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    with open(log_path, "ab") as log:
+    with _open_log(log_path) as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lgsfm.child", target],
+            [sys.executable, "-P", "-c", START, str(Path(__file__).resolve().parent.parent), "lgsfm.child", target],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=environment,
         )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -81,6 +89,15 @@ def run_in_child(target: str, arguments: dict[str, Any], log_path: Path, *, prog
     if "error" in answer:
         raise getattr(errors, answer["error"], ReconstructionError)(answer["message"])
     return answer["result"]
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    try:
+        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+            os.replace(path, path.with_name(f"{path.name}.before"))
+        return open(path, "ab")
+    except OSError as exc:
+        raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the folder and the disk space.") from exc
 
 
 def _obituary(target: str, code: int, log_path: Path) -> str:
@@ -121,7 +138,3 @@ def _end_with_parent() -> None:
     while os.read(0, 1):
         pass
     os._exit(1)
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1])

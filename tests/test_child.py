@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from lgsfm.child import LAST_LINES, run_in_child
+import lgsfm
+from lgsfm.child import LAST_LINES, MAX_LOG_BYTES, run_in_child
 from lgsfm.errors import CacheError, InputError, LgsfmError, ReconstructionError
 
 TARGETS = '''
@@ -24,6 +26,10 @@ from lgsfm import errors
 
 def echo(*, report, **arguments):
     return arguments
+
+
+def search_path(*, report):
+    return sys.path
 
 
 def count(*, report, total):
@@ -194,6 +200,37 @@ def test_the_log_is_appended_to_and_a_good_end_leaves_nothing_in_it(log: Path) -
     log.write_text("before\n")
     run_in_child("child_targets:echo", {}, log)
     assert log.read_text() == "before\n"
+
+
+def test_a_log_of_megabytes_is_set_aside(log: Path) -> None:
+    log.write_text("x" * (MAX_LOG_BYTES + 1))
+    run_in_child("child_targets:chatter", {}, log)
+    assert log.stat().st_size < 1000
+    assert log.with_name("child.log.before").stat().st_size > MAX_LOG_BYTES
+
+
+def test_a_log_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match=r"child\.log cannot be written"):
+        run_in_child("child_targets:echo", {}, tmp_path / "missing" / "child.log")
+
+
+def test_modules_in_the_working_folder_do_not_come_before_others(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "photos and scripts"
+    folder.mkdir()
+    for name in ("json", "numpy", "pycolmap", "lgsfm"):
+        (folder / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    monkeypatch.chdir(folder)
+    assert run_in_child("child_targets:echo", {"number": 1}, log) == {"number": 1}
+
+
+def test_the_folder_of_the_package_hides_no_module(log: Path) -> None:
+    """It may be site-packages, where others leave a typing.py."""
+    path = run_in_child("child_targets:search_path", {}, log)
+    root = str(Path(lgsfm.__file__).resolve().parent.parent)
+    assert "" not in path
+    assert path.index(root) > path.index(sysconfig.get_path("stdlib"))
 
 
 def test_a_good_end_is_quick(log: Path) -> None:
