@@ -105,8 +105,16 @@ def find(model: str, weights_dir: Path | None = None) -> WeightFile | None:
 
 
 def is_put_in_place(model: str, weights_dir: Path | None = None) -> bool:
-    """Whether the user put the weights of ``model`` here: in the folder named or our cache, not another program's."""
-    file = find(model, weights_dir)
+    """Whether the user put the weights of ``model`` here: in the folder named or our cache, not another program's.
+
+    A damaged copy is not in place; a warning names it. Raises `WeightsError` if the folder does not exist.
+    """
+    folder = _user_folder(weights_dir)
+    try:
+        file, _ = _find(_specs(model), folder)
+    except WeightsError as error:
+        logger.warning("%s", error)
+        return False
     return file is not None and file.source in (IN_FOLDER, IN_CACHE)
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from lgsfm import weights, weights_download
 from lgsfm.errors import InputError, WeightsError
-from lgsfm.weights import MODELS, WeightFile, WeightSpec, cache_dir, fetch, find, load, status
+from lgsfm.weights import MODELS, WeightFile, WeightSpec, cache_dir, fetch, find, is_put_in_place, load, status
 from lgsfm.weights_table import Wheel
 
 DATA = bytes(range(256)) * 12_000  # 3 MB: more than one block
@@ -218,6 +218,21 @@ def test_a_damaged_file_in_the_folder_is_an_error_though_the_cache_is_good(regis
         with pytest.raises(WeightsError) as caught:
             call()
         assert all(part in str(caught.value) for part in (str(path), sha256(OTHER), sha256(DATA)))
+
+
+def test_a_damaged_file_is_not_in_place_and_no_error(register, tmp_path, caplog):
+    """Or a damaged file of one network would stop a run that can do with another."""
+    register(make_spec())
+    path = put(cache_dir() / "demo.pth", OTHER)
+    assert not is_put_in_place("demo")
+    assert str(path) in caplog.text
+    put(cache_dir() / "demo.pth")
+    assert is_put_in_place("demo")
+    path = put(tmp_path / "demo.pth", OTHER)
+    assert not is_put_in_place("demo", tmp_path)
+    assert str(path) in caplog.text
+    with pytest.raises(WeightsError, match="nowhere does not exist"):
+        is_put_in_place("demo", tmp_path / "nowhere")
 
 
 def test_a_file_that_changes_after_it_was_checked_is_checked_again(register):
