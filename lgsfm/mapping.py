@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import pycolmap
 from .child import run_in_child
 from .errors import CacheError, ReconstructionError
 from .options import Options, option
-from .principal_point import refine_principal_points
+from .principal_point import MIN_IMAGES, refine_principal_points, shift
 from .types import Progress
 
-__all__ = ["MAPPERS", "MappingOptions", "ModelSummary", "map_database", "summarize_model"]
+__all__ = ["MAPPERS", "MappingOptions", "ModelSummary", "map_database", "principal_point_note", "summarize_model"]
 
 MAPPERS = ("incremental", "global", "hierarchical")
 PRINCIPAL_POINTS = ("auto", "fixed", "refined")
@@ -63,7 +64,8 @@ def map_database(
     Args:
         database: from `lgsfm.database.build_database`.
         image_dir: for the colours of the points.
-        output: folder of the models; what it held before is replaced once there are new models and they are whole.
+        output: folder of the models; those that it held before are replaced once there are new models and they are
+            whole. Whatever else lies there is kept.
         options: see `MappingOptions`.
         log_path: COLMAP's output is appended here.
         progress: called with (registered images, all images).
@@ -72,11 +74,14 @@ def map_database(
         The models, the best one first; empty if no image pair could be a start.
 
     Raises:
-        ReconstructionError: COLMAP failed.
+        ReconstructionError: COLMAP failed, or all models are smaller than ``min_model_size``.
+        CacheError: a folder cannot be written.
     """
     output = Path(output)
-    partial = output.with_name(f"{output.name}.partial")
+    partial, before = output.with_name(f"{output.name}.partial"), output.with_name(f"{output.name}.before")
     try:
+        if before.exists():  # a run was killed while it replaced the models
+            _settle(before, output)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     except OSError as exc:
@@ -99,12 +104,22 @@ def _replace_folder(new: Path, old: Path) -> None:
     """Puts a folder in the place of another; one of the two is whole at any moment."""
     aside = old.with_name(f"{old.name}.before")
     try:
-        shutil.rmtree(aside, ignore_errors=True)
         if old.exists():
             old.rename(aside)
         new.rename(old)
+        _settle(aside, old)
     except OSError as exc:
         raise CacheError(f"{old} cannot be replaced by {new}: {exc.strerror}. Check its permissions.") from exc
+
+
+def _settle(aside: Path, output: Path) -> None:
+    """Takes from the folder of old models what is not ours, and deletes the rest; without new models it comes back."""
+    if not output.exists() and aside.exists():
+        aside.rename(output)
+    for path in sorted(aside.iterdir()) if aside.exists() else ():
+        is_model = path.name.isdecimal() and any(path.glob("cameras.*"))
+        if not is_model and not (output / path.name).exists():
+            path.rename(output / path.name)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -114,34 +129,62 @@ def map_in_child(
     """`map_database` inside the child process: writes numbered models into ``output``, the best one first."""
     wanted = MappingOptions.from_dict(options)
     work = Path(output) / "work"
-    work.mkdir()
     try:
+        work.mkdir()
         models = list(_run_mapper(Path(database), Path(image_dir), work, wanted, report).values())
+    except OSError as exc:
+        raise _unwritable(work, exc) from exc
     except Exception as exc:
         raise ReconstructionError(f"The {wanted.mapper} mapper failed: {exc}") from exc
-    shutil.rmtree(work)
-    least = min(wanted.min_model_size, _num_images(Path(database)))
-    models = [model for model in models if model.num_reg_images() >= least]
-    models.sort(key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
+    models = _large_enough(models, min(wanted.min_model_size, _num_images(Path(database))))
     if wanted.principal_point != "fixed":
         is_forced = wanted.principal_point == "refined"
-        models = [refine_principal_points(model, is_forced=is_forced) for model in models]
-    summaries = []
-    for i, model in enumerate(models):
-        folder = Path(output) / str(i)
-        folder.mkdir()
-        model.write(folder)
-        summaries.append(asdict(summarize_model(model, str(i))))
-    return summaries
+        models = [refine_principal_points(model, is_forced=is_forced, threads=wanted.threads) for model in models]
+    try:
+        shutil.rmtree(work)
+        for i, model in enumerate(models):
+            folder = Path(output) / str(i)
+            folder.mkdir()
+            model.write(folder)
+    except (OSError, RuntimeError, ValueError) as exc:  # the last two are COLMAP's
+        raise _unwritable(Path(output), exc) from exc
+    return [asdict(summarize_model(model, str(i))) for i, model in enumerate(models)]
+
+
+def _large_enough(models: list[pycolmap.Reconstruction], least: int) -> list[pycolmap.Reconstruction]:
+    """The models of at least so many images, the best one first."""
+    models = sorted(models, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
+    kept = [model for model in models if model.num_reg_images() >= least]
+    sizes = [model.num_reg_images() for model in models if model.num_reg_images() > 1]
+    if sizes and not kept:
+        raise ReconstructionError(
+            f"No model: {len(sizes)} {'was' if len(sizes) == 1 else 'were'} found, the largest of {sizes[0]} images, "
+            f"which is smaller than --min-model-size {least}. Lower it to get "
+            f"{'it' if len(sizes) == 1 else 'them'}."
+        )
+    return kept
+
+
+def _unwritable(path: Path, exc: Exception) -> CacheError:
+    reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc).partition("\n")[0]
+    return CacheError(f"{path} cannot be written: {reason}. Check the folder and the disk space.")
+
+
+def principal_point_note(options: MappingOptions, models: Sequence[ModelSummary]) -> str:
+    """What a user who asked for refined principal points must hear if there are none, else ""."""
+    if options.principal_point != "refined" or not models or models[0].principal_points_refined:
+        return ""
+    return (
+        "Principal points: none refined, though asked for: that takes a camera model that has one and at least "
+        f"{MIN_IMAGES} registered photos of one camera."
+    )
 
 
 def _run_mapper(
     database: Path, image_dir: Path, work: Path, wanted: MappingOptions, report: Progress
 ) -> dict[int, pycolmap.Reconstruction]:
-    if wanted.mapper == "global":
-        options = pycolmap.GlobalPipelineOptions(
-            random_seed=wanted.seed, min_model_size=wanted.min_model_size, num_threads=wanted.threads
-        )
+    if wanted.mapper == "global":  # it drops small models silently; we tell of them
+        options = pycolmap.GlobalPipelineOptions(random_seed=wanted.seed, min_model_size=2, num_threads=wanted.threads)
         options.image_path = str(image_dir)
         return pycolmap.global_mapping(database, image_dir, work, options)
     incremental = pycolmap.IncrementalPipelineOptions(
@@ -185,9 +228,6 @@ def summarize_model(model: pycolmap.Reconstruction, path: str) -> ModelSummary:
         num_points3D=model.num_points3D(),
         mean_track_length=round(model.compute_mean_track_length(), 4),
         mean_reprojection_error_px=round(model.compute_mean_reprojection_error(), 4),
-        principal_points_refined=sum(
-            abs(camera.principal_point_x - camera.width / 2) + abs(camera.principal_point_y - camera.height / 2) > 1e-6
-            for camera in model.cameras.values()
-        ),
+        principal_points_refined=sum(shift(camera) > 1e-9 for camera in model.cameras.values()),
         registered=tuple(sorted(image.name for image in model.images.values() if image.has_pose)),
     )
