@@ -8,6 +8,7 @@ more with it free, and keep the result only if the fit gets better by more than 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pycolmap
 
@@ -77,7 +78,8 @@ def _adjusted(
             config.set_constant_cam_intrinsics(number)
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     options = pycolmap.BundleAdjustmentOptions(refine_principal_point=is_free, print_summary=False)
-    getattr(options, "ceres", options).solver_options.num_threads = threads  # of its own since pycolmap 4.1
+    solver: Any = getattr(options, "ceres", options)  # a part of its own in some versions of pycolmap
+    solver.solver_options.num_threads = threads
     pycolmap.create_default_bundle_adjuster(options, config, copy).solve()
     copy.update_point_3d_errors()
     return copy
