@@ -13,16 +13,15 @@ from lgsfm.matchers.nearest import NearestMatcher, NearestOptions
 
 
 class OrbExtractor:
-    kind, matcher, weights, options_class = "orb", "nearest", (), ExtractorOptions
+    kind, matcher, is_rotation_invariant, options_class = "orb", "nearest", True, ExtractorOptions
 
     def __init__(self, options, device, fetch):
         self.options, self.identity = options, {"extractor": "orb", "version": 1, "options": options.to_dict()}
 
     def extract(self, photo):
         points, bits = cv2.ORB_create(self.options.max_keypoints).detectAndCompute(photo.rgb, None)
-        descriptors = (
-            np.unpackbits(np.zeros((0, 32), np.uint8) if bits is None else bits, axis=1).astype(np.float32) * 2 - 1
-        )
+        bits = np.unpackbits(np.zeros((0, 32), np.uint8) if bits is None else bits, axis=1)
+        descriptors = bits.astype(np.float32) * 2 - 1
         descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)  # Hamming distance as a dot product
         return lgsfm.Features(
             keypoints=photo.to_stored(np.array([p.pt for p in points], np.float32).reshape(-1, 2)),
@@ -35,6 +34,8 @@ class OrbExtractor:
         )
 
 
-extractor, matcher = OrbExtractor(ExtractorOptions(), "cpu", None), NearestMatcher(NearestOptions(), "cpu", None, "orb")
-photos = [lgsfm.read_photo(f"datasets/courtyard/images/view{i}.jpg", 1024) for i in ("04", "05")]
-print(len(lgsfm.match(matcher, *map(extractor.extract, photos))), "matches of ORB features")
+if __name__ == "__main__":
+    extractor = OrbExtractor(ExtractorOptions(), "cpu", None)
+    matcher = NearestMatcher(NearestOptions(), "cpu", None, "orb")
+    photos = [lgsfm.read_photo(f"datasets/courtyard/images/view{i}.jpg", 1024) for i in ("04", "05")]
+    print(len(lgsfm.match(matcher, *map(extractor.extract, photos))), "matches of ORB features")

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from lgsfm import weights
+from lgsfm import registry, weights
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 NEEDS_WEIGHTS = {"match_two_photos.py", "reconstruct_folder.py"}
@@ -27,3 +27,14 @@ def test_example(name, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_the_example_of_an_extractor_is_one(monkeypatch):
+    """As a package would offer it: importing it does nothing, and the registry finds nothing wrong."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.setitem(registry.BUILT_IN["extractor"], "orb", "my_extractor:OrbExtractor")
+    registry.available.cache_clear()
+    try:
+        assert registry.component_class("extractor", "orb").is_rotation_invariant
+    finally:
+        registry.available.cache_clear()
