@@ -11,13 +11,12 @@ from typing import TypeVar
 
 from .errors import InputError
 from .extractors import Extractor
-from .images import Photo, file_digest, read_photo
+from .images import MIN_EDGE_PX, Photo, file_digest, read_photo
 from .store import digest_of, orientation_of, source_of
 from .types import Features, Progress
 
 __all__ = ["ExtractionReport", "extract_features"]
 
-MIN_EDGE_PX = 16  # no network finds anything in a smaller photo
 READ_AHEAD = 2  # photos decoded while the network works on another
 
 Item = TypeVar("Item")
@@ -30,7 +29,7 @@ class ExtractionReport:
 
     computed: list[str] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)  # image name -> reason
+    failed: dict[str, str] = field(default_factory=dict)  # image name -> reason, without the name
 
     def followed_by(self, later: ExtractionReport) -> ExtractionReport:
         """The report of both, where the later one did some images again."""
@@ -88,12 +87,11 @@ def extract_features(
     for name, result in read_ahead(todo, read):
         try:
             photo = result()
-            if min(photo.rgb.shape[:2]) < MIN_EDGE_PX:
-                raise InputError(f"{name}: smaller than {MIN_EDGE_PX} pixels.")
+            _check_edges(image_dir / name, photo)
         except InputError as exc:
             if is_strict:
                 raise
-            report.failed[name] = str(exc)
+            report.failed[name] = str(exc).removeprefix(f"{image_dir / name}: ")
             store.pop(name, None)
         else:
             store[name] = extractor.extract(photo)
@@ -105,6 +103,14 @@ def extract_features(
         name, reason = next(iter(report.failed.items()))
         raise InputError(f"None of the {len(names)} photos in {image_dir} can be used. The first, {name}: {reason}")
     return report
+
+
+def _check_edges(path: Path, photo: Photo) -> None:
+    if min(photo.size) < MIN_EDGE_PX:
+        raise InputError(f"{path}: smaller than {MIN_EDGE_PX} pixels.")
+    height, width = photo.rgb.shape[:2]
+    if min(width, height) < MIN_EDGE_PX:
+        raise InputError(f"{path}: too narrow once reduced to {width}x{height} pixels. Raise --max-edge-px.")
 
 
 def _digest(path: Path) -> str | None:

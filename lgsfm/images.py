@@ -40,6 +40,7 @@ from .exif import Exif, read_exif, stored_to_upright, turn_upright, upright_size
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_MEGAPIXELS",
+    "MIN_EDGE_PX",
     "Exif",
     "ImageHeader",
     "Photo",
@@ -57,6 +58,7 @@ __all__ = [
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
 )
+MIN_EDGE_PX = 16  # no network finds anything in a smaller photo
 MAX_MEGAPIXELS = 500  # larger images are refused unread: a few kB can claim to hold terabytes
 
 _FOREIGN_SUFFIXES = frozenset(  # photos, but of no format that we read

@@ -90,9 +90,29 @@ def test_an_unusable_photo_is_named_and_skipped(folder, save_photo):
     report = extract_features(folder, [*NAMES, "tiny.png", "missing.png"], ToyExtractor(), store)
     assert report.reused == ["a.png", "é/b c.png"]
     assert list(report.failed) == ["c.png", "tiny.png", "missing.png"]
-    assert all(name in reason for name, reason in report.failed.items())
-    assert f"smaller than {MIN_EDGE_PX} pixels" in report.failed["tiny.png"]
+    assert report.failed["tiny.png"] == f"smaller than {MIN_EDGE_PX} pixels."
+    assert report.failed["missing.png"] == "the file does not exist."
+    assert "c.png" not in report.failed["c.png"]  # whoever prints it names the photo
     assert sorted(store) == ["a.png", "é/b c.png"]  # the features of the photo that c.png was are gone
+
+
+def test_a_photo_that_is_too_narrow_only_when_reduced_is_told_so(tmp_path, save_photo):
+    save_photo(tmp_path / "wide.png", np.zeros((40, 600, 3), np.uint8))
+    assert extract_features(tmp_path, ["wide.png"], ToyExtractor(max_edge_px=0), {}).computed == ["wide.png"]
+    with pytest.raises(InputError, match=r"too narrow once reduced to 60x4 pixels\. Raise --max-edge-px"):
+        extract_features(tmp_path, ["wide.png"], ToyExtractor(max_edge_px=60), {})
+
+
+def test_strict_names_the_photo_that_is_too_small(tmp_path, save_photo):
+    save_photo(tmp_path / "tiny.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(InputError, match=r"tiny\.png: smaller than 16 pixels\.$"):
+        extract_features(tmp_path, ["tiny.png"], ToyExtractor(), {}, is_strict=True)
+
+
+@pytest.mark.parametrize("edge", [1, MIN_EDGE_PX - 1])
+def test_photos_are_not_reduced_to_nothing(edge):
+    with pytest.raises(InputError, match="max_edge_px must be at least 16, or 0 for the full size"):
+        ExtractorOptions(max_edge_px=edge)
 
 
 def test_strict_stops_at_an_unusable_photo(folder):

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from ..images import Photo
+from ..errors import InputError
+from ..images import MIN_EDGE_PX, Photo
 from ..options import Options, option
 from ..types import Features
 
@@ -41,13 +42,19 @@ class ExtractorOptions(Options):
         1024, "long edge to which photos are reduced; 0 keeps their size; by default as --quality says", minimum=0
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if 0 < self.max_edge_px < MIN_EDGE_PX:
+            raise InputError(
+                f"Option max_edge_px must be at least {MIN_EDGE_PX}, or 0 for the full size, not {self.max_edge_px}."
+            )
+
 
 class Extractor(Protocol):
     """What the feature stage needs to know of an extractor."""
 
     kind: ClassVar[str]  # of its descriptors; travels in `Features.extractor`, matchers check it
     options_class: ClassVar[type[ExtractorOptions]]
-    weights: ClassVar[tuple[str, ...]]  # the models of `lgsfm.weights` that the default options need
     matcher: ClassVar[str]  # the matcher that fits it best
     is_rotation_invariant: ClassVar[bool]  # whether it describes a lying photo like an upright one; may be left out
     options: ExtractorOptions

@@ -36,7 +36,6 @@ class AlikedExtractor:
 
     kind: ClassVar[str] = "aliked"
     options_class: ClassVar[type[AlikedOptions]] = AlikedOptions
-    weights: ClassVar[tuple[str, ...]] = ("aliked-n16",)
     matcher: ClassVar[str] = "lightglue"
     is_rotation_invariant: ClassVar[bool] = False
 

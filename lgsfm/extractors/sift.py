@@ -47,7 +47,6 @@ class SiftExtractor:
 
     kind: ClassVar[str] = "sift"
     options_class: ClassVar[type[SiftOptions]] = SiftOptions
-    weights: ClassVar[tuple[str, ...]] = ()
     matcher: ClassVar[str] = "nearest"
     is_rotation_invariant: ClassVar[bool] = True
 
@@ -57,7 +56,12 @@ class SiftExtractor:
     @property
     def identity(self) -> dict[str, Any]:
         """All that the features depend on but the photo."""
-        return {"extractor": "sift", "version": 1, "options": self.options.to_dict()}
+        return {
+            "extractor": "sift",
+            "version": 1,
+            "options": self.options.to_dict(),
+            "opencv": cv2.__version__,  # whose SIFT has changed between versions
+        }
 
     def extract(self, photo: Photo) -> Features:
         """Local features of a photo, the best first; scores are the contrast of the blobs."""

@@ -34,7 +34,6 @@ class SuperPointExtractor:
 
     kind: ClassVar[str] = "superpoint"
     options_class: ClassVar[type[SuperPointOptions]] = SuperPointOptions
-    weights: ClassVar[tuple[str, ...]] = ("superpoint",)
     matcher: ClassVar[str] = "lightglue"
     is_rotation_invariant: ClassVar[bool] = False
 
