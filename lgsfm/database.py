@@ -6,7 +6,9 @@ This is where the keypoints of lgsfm become COLMAP's: there the centre of the to
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,8 @@ import pycolmap
 from .cameras import DEFAULT_FOCAL_FACTOR, MODELS, PIXEL_CENTRE
 from .child import run_in_child
 from .errors import CacheError, InputError, ReconstructionError, unknown_name
-from .images import ImageHeader, read_header
-from .options import Options, option
+from .images import MIN_EDGE_PX, ImageHeader, read_header, read_photo
+from .options import Options, digest, option
 from .types import Features, Matches, Pair
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "VerificationOptions",
     "build_database",
     "check_pycolmap",
+    "fingerprint",
     "group_cameras",
     "import_matches",
     "read_inlier_matches",
@@ -40,6 +43,7 @@ JOINED_BY = {
     "per-folder": "one folder",
     "per-image": "",
 }
+SIZES_LISTED = 6  # in an error
 SUPPORTED_PYCOLMAP = (4,)  # major versions
 
 
@@ -112,13 +116,22 @@ def group_cameras(
 ) -> list[CameraGroup]:
     """Groups images by camera; each group is of one size.
 
+    Args:
+        image_dir: the folder that ``names`` are relative to.
+        names: image names.
+        options: see `CameraOptions`.
+        skip_unreadable: leave out photos that the feature stage will skip.
+
     Raises:
         InputError: one camera is asked for images of several sizes.
     """
-    headers = _headers(Path(image_dir), names, skip_unreadable)
+    image_dir = Path(image_dir)
+    headers = _headers(image_dir, names, skip_unreadable)
     groups: dict[tuple[Any, ...], list[str]] = {}
     for name in sorted(headers):
         groups.setdefault(_camera_key(name, headers[name], options.camera_mode), []).append(name)
+    if skip_unreadable:
+        groups = {key: _of_usable_sizes(image_dir, members, headers) for key, members in groups.items()}
     return [_camera_group(tuple(members), headers, options.camera_mode) for members in groups.values()]
 
 
@@ -126,11 +139,31 @@ def _headers(image_dir: Path, names: Sequence[str], skip_unreadable: bool) -> di
     headers = {}
     for name in names:
         try:
-            headers[name] = read_header(image_dir / name)
+            header = read_header(image_dir / name)
         except InputError:
             if not skip_unreadable:
                 raise
+        else:
+            if not skip_unreadable or min(header.size) >= MIN_EDGE_PX:
+                headers[name] = header
     return headers
+
+
+def _of_usable_sizes(image_dir: Path, names: list[str], headers: Mapping[str, ImageHeader]) -> list[str]:
+    """Where sizes differ, the images of those sizes of which at least one image can be decoded."""
+    sizes = {headers[name].size for name in names}
+    if len(sizes) < 2:
+        return names
+
+    def is_usable(name: str) -> bool:
+        try:
+            read_photo(image_dir / name, MIN_EDGE_PX)
+        except InputError:
+            return False
+        return True
+
+    usable = {size for size in sizes if any(is_usable(name) for name in names if headers[name].size == size)}
+    return [name for name in names if headers[name].size in usable] or names
 
 
 def _camera_key(name: str, header: ImageHeader, mode: str) -> tuple[Any, ...]:
@@ -146,19 +179,26 @@ def _camera_key(name: str, header: ImageHeader, mode: str) -> tuple[Any, ...]:
 
 
 def _camera_group(names: tuple[str, ...], headers: Mapping[str, ImageHeader], mode: str) -> CameraGroup:
-    sizes = {headers[name].size for name in names}
-    if len(sizes) > 1:
-        listed = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
+    first_of = {headers[name].size: name for name in reversed(names)}
+    if len(first_of) > 1:
+        listed = ", ".join(f"{size[0]}x{size[1]} as {first_of[size]}" for size in sorted(first_of)[:SIZES_LISTED])
+        more = ", ..." if len(first_of) > SIZES_LISTED else ""
         raise InputError(
-            f"--camera-mode {mode} puts images of different sizes ({listed}) into one camera, for example "
-            f"{names[0]} and {names[-1]}. Use --camera-mode auto."
+            f"--camera-mode {mode} puts images of different sizes ({listed}{more}) into one camera. "
+            "Use --camera-mode auto."
         )
     header = headers[names[0]]
     focals = [focal for name in names if (focal := headers[name].exif.focal_px(header.size)) is not None]
-    label = " ".join(filter(None, (header.exif.make, header.exif.model))) or (
+    label = _label(header.exif.make, header.exif.model) or (
         "no EXIF" if len(names) == 1 else f"no EXIF, {JOINED_BY[mode]}"
     )
     return CameraGroup(names, header.size, float(np.median(focals)) if focals else None, label)
+
+
+def _label(make: str | None, model: str | None) -> str:
+    """Make and model for people; many models begin with the make."""
+    make, model = make or "", model or ""
+    return model if make and model.lower().startswith(make.lower()) else f"{make} {model}".strip()
 
 
 def make_camera(group: CameraGroup, model: str) -> pycolmap.Camera:
@@ -204,7 +244,10 @@ def build_database(
     import_matches(partial, features, matches, pairs, cameras, camera_model=camera_model)
     report = verify_matches(partial, verification or VerificationOptions(), log_path=log_path)
     _remove_database(path)
-    os.replace(partial, path)
+    try:
+        os.replace(partial, path)
+    except OSError as exc:
+        raise _unwritable(path, exc) from exc
     return report
 
 
@@ -221,19 +264,26 @@ def import_matches(
 
     Returns:
         The id of each image.
+
+    Raises:
+        CacheError: the database cannot be written.
     """
-    try:
-        database = pycolmap.Database.open(path)
-    except Exception as exc:  # COLMAP raises plain RuntimeErrors with SQLite's text
-        raise CacheError(f"The database {path} cannot be written: {exc}") from exc
-    try:
-        ids = _write_images(database, features, cameras, camera_model)
-        for name0, name1 in pairs:
-            found = matches[name0, name1]
-            if len(found):
-                database.write_matches(ids[name0], ids[name1], found.indices.astype(np.uint32))
-    finally:
-        database.close()
+    with _quiet_colmap():
+        try:
+            database = pycolmap.Database.open(path)
+        except Exception as exc:  # COLMAP raises plain RuntimeErrors, some with SQLite's text
+            raise _unwritable(path, exc) from exc
+        try:
+            try:
+                ids = _write_images(database, features, cameras, camera_model)
+                for name0, name1 in pairs:
+                    found = matches[name0, name1]
+                    if len(found):
+                        database.write_matches(ids[name0], ids[name1], found.indices.astype(np.uint32))
+            finally:
+                database.close()
+        except RuntimeError as exc:  # a full disk; errors of the stores are our own
+            raise _unwritable(path, exc) from exc
     return ids
 
 
@@ -282,6 +332,8 @@ def verify_in_child(*, path: str, options: dict[str, Any], report: Any) -> dict[
     try:
         pycolmap.geometric_verification(path, two_view_geometry_options=two_view)
     except Exception as exc:
+        if "SQLite" in str(exc):
+            raise _unwritable(Path(path), exc) from exc
         raise ReconstructionError(f"Geometric verification of {path} failed: {exc}") from exc
     database = pycolmap.Database.open(path)
     counts = {
@@ -301,7 +353,8 @@ def read_inlier_matches(path: Path, name0: str, name1: str) -> np.ndarray:
         CacheError: the database cannot be read.
     """
     try:
-        database = pycolmap.Database.open(path)
+        with _quiet_colmap():
+            database = pycolmap.Database.open(path)
     except Exception as exc:  # COLMAP raises plain RuntimeErrors with SQLite's text
         raise CacheError(f"The database {path} cannot be read: {exc}") from exc
     try:
@@ -312,6 +365,48 @@ def read_inlier_matches(path: Path, name0: str, name1: str) -> np.ndarray:
         return np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2)
     finally:
         database.close()
+
+
+def fingerprint(path: Path) -> str:
+    """Hash of what a database holds: images, cameras, the number of keypoints, matches, inliers; "" if it is damaged.
+
+    Not of size and time, which COLMAP changes when it opens a database for reading.
+    """
+    wal = Path(f"{path}-wal")
+    is_settled = not wal.exists() or not wal.stat().st_size  # nobody died in the middle of writing
+    address = f"{Path(path).resolve().as_uri()}?mode=ro{'&immutable=1' if is_settled else ''}"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                return ""
+            return digest([database.execute(query).fetchall() for query in CONTENT])
+    except (sqlite3.Error, OSError):
+        return ""
+
+
+CONTENT = (
+    "SELECT image_id, name, camera_id FROM images ORDER BY image_id",
+    "SELECT camera_id, model, width, height, hex(params), prior_focal_length FROM cameras ORDER BY camera_id",
+    "SELECT count(*), sum(rows) FROM keypoints",
+    "SELECT count(*), sum(rows) FROM matches",
+    "SELECT count(*), sum(rows), sum(config) FROM two_view_geometries",
+)
+
+
+@contextmanager
+def _quiet_colmap() -> Iterator[None]:
+    """Keeps COLMAP in this process from writing on the terminal; what it has to say comes as an exception."""
+    before = pycolmap.logging.minloglevel
+    pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
+    try:
+        yield
+    finally:
+        pycolmap.logging.minloglevel = before
+
+
+def _unwritable(path: Path, exc: Exception) -> CacheError:
+    reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc).partition("\n")[0]
+    return CacheError(f"The database {path} cannot be written: {reason}. Check the folder and the disk space.")
 
 
 def _remove_database(path: Path) -> None:

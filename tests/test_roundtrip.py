@@ -337,7 +337,7 @@ def test_a_group_of_several_focal_lengths_takes_the_median(tmp_path: Path) -> No
 def test_one_camera_for_several_sizes_is_an_error_that_says_what_to_do(tmp_path: Path, mode: str) -> None:
     save_photo(tmp_path / "a.jpg")
     save_photo(tmp_path / "b.jpg", (40, 60))
-    with pytest.raises(InputError, match=rf"{mode}.*40x60, 60x40.*a\.jpg and b\.jpg.*--camera-mode auto"):
+    with pytest.raises(InputError, match=rf"{mode} .*\(40x60 as b\.jpg, 60x40 as a\.jpg\).*--camera-mode auto"):
         groups_of(tmp_path, mode)
 
 

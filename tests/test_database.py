@@ -1,0 +1,153 @@
+"""Databases that cannot be written, are damaged or were edited; which photos share a camera."""
+
+from __future__ import annotations
+
+import resource
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+from conftest import textured
+from PIL import ExifTags, Image
+
+from lgsfm.database import CameraGroup, CameraOptions, build_database, fingerprint, group_cameras, import_matches
+from lgsfm.errors import CacheError, InputError
+from lgsfm.types import Features, Matches
+
+SIZE = (320, 240)
+NAMES = ("a.jpg", "b.jpg")
+
+
+def features_of(count: int) -> dict[str, Features]:
+    rng = np.random.default_rng(0)
+    points = (rng.random((count, 2)) * SIZE).astype(np.float32)
+    return {name: Features(points, np.zeros((count, 1)), np.ones(count, np.float32), SIZE, "toy") for name in NAMES}
+
+
+def matches_of(count: int) -> dict[tuple[str, str], Matches]:
+    return {NAMES: Matches(np.repeat(np.arange(count, dtype=np.int32)[:, None], 2, 1), np.ones(count, np.float32))}
+
+
+GROUP = [CameraGroup(NAMES, SIZE, 400.0, "toy")]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "a folder é %20?#" / "database.db"
+    path.parent.mkdir()
+    build_database(path, features_of(50), matches_of(50), [NAMES], GROUP, log_path=tmp_path / "log")
+    return path
+
+
+# --------------------------------------------------------------------------------- writing
+def test_a_full_disk_is_a_cache_error_and_colmap_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(CacheError, match=r"x\.db cannot be written: .*SQLite.*disk space"):
+            import_matches(tmp_path / "x.db", features_of(60_000), {}, [], GROUP)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_that_is_not_there_is_a_cache_error_and_colmap_is_silent(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    level = pycolmap.logging.minloglevel
+    with pytest.raises(CacheError, match="cannot be written"):
+        import_matches(tmp_path / "missing" / "x.db", features_of(5), {}, [], GROUP)
+    assert capfd.readouterr() == ("", "")
+    assert pycolmap.logging.minloglevel == level
+
+
+# --------------------------------------------------------------------------------- fingerprints
+def test_reading_leaves_the_fingerprint_and_the_folder_as_they_are(database: Path) -> None:
+    before = fingerprint(database)
+    pycolmap.Database.open(database).close()
+    assert before == fingerprint(database) != ""
+    assert [path.name for path in database.parent.iterdir()] == ["database.db"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM two_view_geometries",
+        "DELETE FROM matches",
+        "DELETE FROM keypoints WHERE image_id = 1",
+        "UPDATE images SET name = 'c.jpg' WHERE image_id = 1",
+        "UPDATE cameras SET prior_focal_length = 0",
+        "DROP TABLE keypoints",
+    ],
+)
+def test_an_edited_database_has_another_fingerprint(database: Path, change: str) -> None:
+    before = fingerprint(database)
+    connection = sqlite3.connect(database)
+    connection.execute(change)
+    connection.commit()
+    connection.close()
+    assert fingerprint(database) != before
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_truncated_database_is_damaged(database: Path, share: float) -> None:
+    whole = database.read_bytes()
+    database.write_bytes(whole[: int(share * len(whole))])
+    assert fingerprint(database) == ""
+
+
+def test_no_database_has_no_fingerprint(tmp_path: Path) -> None:
+    assert fingerprint(tmp_path / "database.db") == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+# --------------------------------------------------------------------------------- cameras
+def save(path: Path, size: tuple[int, int] = (60, 40), make: str = "", model: str = "") -> None:
+    tags = Image.Exif()
+    if make:
+        tags[ExifTags.Base.Make] = make
+    if model:
+        tags[ExifTags.Base.Model] = model
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(textured(*size)).save(path, exif=tags)
+
+
+def grouped(folder: Path, mode: str = "single", *, skip: bool = True) -> list[CameraGroup]:
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
+    return group_cameras(folder, names, CameraOptions(camera_mode=mode), skip_unreadable=skip)
+
+
+def test_one_photo_of_each_size_is_named(tmp_path: Path) -> None:
+    for name, size in (("a.jpg", (60, 40)), ("b.jpg", (40, 60)), ("c.jpg", (60, 40))):
+        save(tmp_path / name, size)
+    with pytest.raises(InputError, match=r"\(40x60 as b\.jpg, 60x40 as a\.jpg\)"):
+        grouped(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["single", "per-folder"])
+def test_photos_that_will_be_skipped_do_not_count(tmp_path: Path, mode: str) -> None:
+    save(tmp_path / "a.jpg")
+    save(tmp_path / "tiny.jpg", (12, 12))
+    save(tmp_path / "truncated.jpg", (200, 300))
+    (tmp_path / "truncated.jpg").write_bytes((tmp_path / "truncated.jpg").read_bytes()[:-5000])
+    (tmp_path / "text.jpg").write_text("no photo")
+    (group,) = grouped(tmp_path, mode)
+    assert (group.names, group.size) == (("a.jpg",), (60, 40))
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "label"),
+    [
+        ("Canon", "Canon PowerShot G7", "Canon PowerShot G7"),
+        ("NIKON CORPORATION", "NIKON D70", "NIKON CORPORATION NIKON D70"),
+        ("Acme", "One", "Acme One"),
+        ("Acme", "", "Acme"),
+        ("", "One", "One"),
+        ("", "", "no EXIF"),
+    ],
+)
+def test_the_label_does_not_say_the_make_twice(tmp_path: Path, make: str, model: str, label: str) -> None:
+    save(tmp_path / "a.jpg", make=make, model=model)
+    assert grouped(tmp_path)[0].label == label
