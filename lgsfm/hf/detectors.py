@@ -53,15 +53,15 @@ class SuperPointDetector(nn.Module):
     def compiled(self, legacy: bool = False) -> Detect:
         """Finds keypoints with the weights of now.
 
-        Keypoints come row by row, or best first if there are more than ``max_keypoints``. ``legacy`` keeps those at
-        the right and lower border: transformers measures that distance from a border eight times as far away.
+        Keypoints come row by row, or best first if there are more than ``max_keypoints``. Those at the right and lower
+        border stay, as in transformers, which measures ``border_removal_distance`` from borders eight times as far
+        away: so one pair has the same keypoints in both.
         """
         network = _float32(self.network)
-        config, far = self.config, 0 if legacy else self.config.border_removal_distance
-        limit = config.max_keypoints
+        config, limit = self.config, self.config.max_keypoints
         # one more than wanted tells whether there are too many
         detection = Detection(
-            limit + 1, config.keypoint_threshold, config.nms_radius, config.border_removal_distance, far
+            limit + 1, config.keypoint_threshold, config.nms_radius, config.border_removal_distance, far_border=0
         )
 
         def detect(image: Tensor) -> Keypoints:

@@ -241,7 +241,7 @@ def _pack(
     shape = (len(found), 2, size)
     matches = torch.full(shape, -1, dtype=torch.long, device=sizes.device)
     mask = torch.zeros(shape, dtype=torch.int32, device=sizes.device)
-    prune, scores = torch.zeros_like(mask), torch.zeros(shape, device=sizes.device)
+    prune, scores = torch.ones_like(mask), torch.zeros(shape, device=sizes.device)  # padding as in transformers
     keypoints = torch.zeros((*shape, 2), device=sizes.device)
     for i, (pair, result) in enumerate(zip(found, results, strict=True)):
         for side, f in enumerate(pair):

@@ -63,7 +63,7 @@ class LightGlueKeypointMatchingOutput(ModelOutput):
     matches: (B, 2, N) int64, index of the matched keypoint in the other image, -1 for none.
     matching_scores: (B, 2, N) float32 in [0, 1], of mutual best candidates also below the filter threshold, else 0.
     keypoints: (B, 2, N, 2) float32, (x, y) px of the image as the network saw it, divided by its width and height.
-    prune: (B, 2, N) int32, number of layers in which a keypoint took part.
+    prune: (B, 2, N) int32, number of layers in which a keypoint took part; 1 where there is padding.
     mask: (B, 2, N) int32, 1 for a keypoint, 0 for padding.
     hidden_states: if asked for, seven (B, 2, N, C) per layer: the tokens that come in; after self-attention the
         tokens, the input of their update and the update; the same after cross-attention. 0 where a keypoint was

@@ -122,19 +122,6 @@ def test_both_sides_of_a_match_agree(tmp_path):
     assert not both_sides_agree(model, pixels)
 
 
-def test_keypoints_stay_away_from_all_borders(tmp_path):
-    model, ours = both(tmp_path)
-    pixels = pairs(2, seed=SEED)
-
-    def far_from_borders(output, distance=4):
-        pixel = output.keypoints[output.mask > 0] * torch.tensor([128, 96])
-        return bool(((pixel >= distance - 0.01) & (pixel < torch.tensor([128, 96]) - distance + 0.01)).all())
-
-    assert far_from_borders(ours(pixels))
-    with torch.no_grad():
-        assert not far_from_borders(model(pixels))
-
-
 def test_attentions_are_there_when_asked_for(tmp_path):
     model, ours = both(tmp_path)
     pixels = pairs(2, seed=SEED)
