@@ -23,7 +23,7 @@ for frame in frames:
     except PoseError as exc:
         moved = str(exc)
     print(f"{frame.name}: {len(last)} matches with the last frame, {len(pair)} with the keyframe; {moved}")
-    if len(pair) < 120:
+    if len(pair) < 160:
         tracker.set_keyframe()
         keyframe = frame
         print(f"{frame.name} is the new keyframe")

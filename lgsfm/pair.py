@@ -144,6 +144,7 @@ class FrameMatcher:
         self.pairs = matcher or PairMatcher()
         self.latest: _Prepared | None = None
         self.keyframe: _Prepared | None = None
+        self._pair: tuple[_Prepared, _Prepared, MatchedPair] | None = None  # the last one that was matched
 
     def next(self, image: Image) -> MatchedPair | None:
         """Takes the next frame; its matches with the frame before (image 0), None for the first frame, which becomes
@@ -167,9 +168,13 @@ class FrameMatcher:
         self.keyframe = self.latest
 
     def _match(self, frame0: _Prepared, frame1: _Prepared) -> MatchedPair:
+        if self._pair and self._pair[0] is frame0 and self._pair[1] is frame1:  # the keyframe was the frame before
+            return self._pair[2]
         found = self.pairs.matcher.match_prepared(frame0.prepared, frame1.prepared)
         features = (frame0.features, frame1.features)
-        return MatchedPair(found.indices, found.scores, found.sources, features=features)
+        pair = MatchedPair(found.indices, found.scores, found.sources, features=features)
+        self._pair = (frame0, frame1, pair)
+        return pair
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from conftest import ROOT
 from lgsfm import registry, weights
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
-NEEDS_WEIGHTS = {"match_two_photos.py", "reconstruct_folder.py"}
+NEEDS_WEIGHTS = {"hf_keypoint_matching.py", "match_two_photos.py", "reconstruct_folder.py", "track_frames.py"}
 MAX_LINES = 40
 
 

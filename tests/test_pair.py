@@ -98,6 +98,15 @@ def test_frames_are_extracted_once_and_matched_with_the_last_and_the_keyframe(co
     extracted = []
     original = sift.extract
     monkeypatch.setattr(sift, "extract", lambda image, **kwargs: extracted.append(image) or original(image, **kwargs))
+    matched = 0
+    match_prepared = sift.matcher.match_prepared
+
+    def counted(*prepared):
+        nonlocal matched
+        matched += 1
+        return match_prepared(*prepared)
+
+    monkeypatch.setattr(sift.matcher, "match_prepared", counted)
     frames = FrameMatcher(sift)
     with pytest.raises(InputError, match="There is no frame yet"):
         frames.with_keyframe()
@@ -107,9 +116,13 @@ def test_frames_are_extracted_once_and_matched_with_the_last_and_the_keyframe(co
     pairs = [frames.next(path) for path in paths]
     assert pairs[0] is None
     for number in (1, 2):
-        expected = sift.match_features(*(original(path) for path in paths[number - 1 : number + 1]))
+        sides = [sift.matcher.prepare(original(path)) for path in paths[number - 1 : number + 1]]
+        expected = match_prepared(*sides)
         assert np.array_equal(pairs[number].indices, expected.indices)
+    assert matched == 2
     key = frames.with_keyframe()
+    assert matched == 3
+    assert frames.with_keyframe() is key
     assert np.array_equal(key.features[0].keypoints, pairs[1].features[0].keypoints)
     frames.set_keyframe()
     frames.next(paths[0])
