@@ -87,6 +87,8 @@ def test_no_pose_is_an_honest_error(photos, tmp_path, texture):
     assert done.out == ""
     assert "no reliable pose: " in done.err
     assert " inliers of " in done.err
+    done = run("pose", photos[0], other, *SIFT, "--json")
+    assert (done.code, json.loads(done.out)["configuration"]) == (1, "degenerate")
 
 
 @pytest.mark.parametrize("estimator", ["magsac", "ransac", "colmap", "poselib"])

@@ -89,13 +89,19 @@ def _pose(arguments: argparse.Namespace, terminal: Terminal) -> None:
     sources = _Sources(arguments, terminal)
     source = sources.of(arguments.image0, arguments.image1)
     options = sources.settings.two_view
-    pose = estimate_pose(source.pair.points0, source.pair.points1, *source.cameras, options=options)
+    names = {"image0": source.names[0], "image1": source.names[1]}
+    try:
+        pose = estimate_pose(source.pair.points0, source.pair.points1, *source.cameras, options=options)
+    except PoseError as exc:
+        if arguments.json:
+            counts = {"num_matches": exc.num_matches, "num_inliers": exc.num_inliers}
+            print(json.dumps({**names, "configuration": "degenerate", **counts}, indent=2, ensure_ascii=False))
+        raise
     matrices = {}
     for name, estimate in (("fundamental", estimate_fundamental), ("homography", estimate_homography)):
         if getattr(arguments, name):
             matrices[name] = estimate(source.pair.points0, source.pair.points1, pose.max_error_px, options)
     if arguments.json:
-        names = {"image0": source.names[0], "image1": source.names[1]}
         others = {
             name: {"matrix": m.matrix.tolist(), "num_inliers": int(m.inliers.sum())} for name, m in matrices.items()
         }
