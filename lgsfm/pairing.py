@@ -15,7 +15,7 @@ from .options import Options, option
 from .retrievers import Retriever
 from .types import Features, Pair, canonical_pair
 
-__all__ = ["METHODS", "PairOptions", "read_pairs", "select_pairs", "write_pairs"]
+__all__ = ["METHODS", "PairOptions", "absolute_files", "read_pairs", "select_pairs", "write_pairs"]
 
 METHODS = ("exhaustive", "retrieval", "sequential")
 AUTO_EXHAUSTIVE = 60  # up to so many images "auto" matches all pairs
@@ -41,7 +41,7 @@ class PairOptions(Options):
             InputError: neither a method nor a file.
         """
         automatic = ["exhaustive"] if num_images <= AUTO_EXHAUSTIVE else ["retrieval", "sequential"]
-        chosen = [self.pairs] if is_file(self.pairs) else self.pairs.split("+")
+        chosen = split_methods(self.pairs)
         for method in chosen:
             if method not in (*METHODS, "auto") and not is_file(method):
                 raise unknown_name("pair selection (and no such file)", method, (*METHODS, "auto", "FILE"))
@@ -54,6 +54,22 @@ def is_file(path: str) -> bool:
         return Path(path).is_file()
     except (OSError, ValueError):
         return False
+
+
+def split_methods(text: str) -> list[str]:
+    """The parts that + joins; a + in the path of a file joins nothing."""
+    parts, found = text.split("+"), []
+    while parts:
+        ends = [i for i in range(len(parts), 1, -1) if is_file("+".join(parts[:i]))]
+        end = ends[0] if ends else 1
+        found.append("+".join(parts[:end]))
+        parts = parts[end:]
+    return found
+
+
+def absolute_files(text: str) -> str:
+    """The same choice of pairs with the paths of its files absolute, for another working folder."""
+    return "+".join(str(Path(part).resolve()) if is_file(part) else part for part in split_methods(text))
 
 
 def select_pairs(

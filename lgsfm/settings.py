@@ -27,6 +27,7 @@ from .types import Progress
 from .upright import UprightOptions
 
 __all__ = [
+    "OF_THE_MOMENT",
     "QUALITIES",
     "ComponentOptions",
     "Flag",
@@ -37,6 +38,7 @@ __all__ = [
     "flag_fields",
 ]
 
+OF_THE_MOMENT = ("device", "offline", "strict", "weights_dir")  # flags that later commands do not take over
 QUALITIES = tuple(ExtractorOptions.presets)
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -80,11 +82,13 @@ class RunOptions(ComponentOptions):
 
 
 class Flag(NamedTuple):
-    """One flag: its options field, its type, and the components that it belongs to; none if it is for all."""
+    """One flag: its options field, its type, the components that it belongs to (none if it is for all) and the default
+    that each of them has."""
 
     field: dataclasses.Field[Any]
     value_type: type
     owners: tuple[str, ...]
+    defaults: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -109,24 +113,44 @@ class ComponentSettings:
             if name not in valid:
                 raise unknown_name("option", name, valid)
         stages: dict[str, Any] = {name: _pick(options, flags) for name, options in stages_of(cls).items()}
-        return cls(flags=dict(flags), **stages)
+        settings = cls(flags=dict(flags), **stages)
+        settings.check_components()
+        return settings
+
+    def check_components(self) -> None:
+        """Raises `InputError` for options that the chosen components do not take; makes none of them."""
+        if self.run.features != "auto":  # else `make_extractor` does, when it is known which
+            self._extractor_options(self.run.features)
+        elif self.run.matcher != "auto":
+            self._matcher_options(self.run.matcher)
 
     def make_extractor(self, name: str, *, progress: Progress | None = None) -> Extractor:
-        """The extractor with its options: defaults, then the quality preset, then the flags."""
+        """The extractor with its options: defaults, then the quality preset, then the flags.
+
+        Raises:
+            InputError: the options of the extractor, or those of the matcher to follow, are unusable.
+            WeightsError: its weights cannot be had.
+        """
+        options = self._extractor_options(name)
+        return component_class("extractor", name)(options, self.run.device, self._fetch(progress))
+
+    def _extractor_options(self, name: str) -> Options:
         extractor = component_class("extractor", name)
         self._check_component_flags("extractor", extractor.options_class, name)
+        self._matcher_options(extractor.matcher if self.run.matcher == "auto" else self.run.matcher)
         preset = extractor.options_class.presets[self.run.quality]
-        return extractor(
-            _pick(extractor.options_class, {**preset, **self.flags}), self.run.device, self._fetch(progress)
-        )
+        return _pick(extractor.options_class, {**preset, **self.flags})
+
+    def _matcher_options(self, name: str) -> Options:
+        options = component_class("matcher", name).options_class
+        self._check_component_flags("matcher", options, name)
+        return _pick(options, self.flags)
 
     def make_matcher(self, name: str, extractor: Extractor, *, progress: Progress | None = None) -> Matcher:
         """The matcher for the features of an extractor."""
         name = extractor.matcher if name == "auto" else name
-        matcher = component_class("matcher", name)
-        self._check_component_flags("matcher", matcher.options_class, name)
-        options = _pick(matcher.options_class, self.flags)
-        return matcher(options, self.run.device, self._fetch(progress), extractor.kind)
+        options = self._matcher_options(name)
+        return component_class("matcher", name)(options, self.run.device, self._fetch(progress), extractor.kind)
 
     def _fetch(self, progress: Progress | None) -> Any:
         folder = Path(self.run.weights_dir) if self.run.weights_dir else None
@@ -168,10 +192,43 @@ class Settings(ComponentSettings):
     verification: VerificationOptions
     mapping: MappingOptions
 
+    def check_components(self) -> None:
+        """Raises `InputError` for options that the chosen components do not take; makes none of them."""
+        super().check_components()
+        self._retriever_options()
+
     def make_retriever(self) -> Retriever:
         """The retriever for pair selection."""
-        retriever = component_class("retriever", self.run.retriever)
-        return retriever(_pick(retriever.options_class, self.flags))
+        return component_class("retriever", self.run.retriever)(self._retriever_options())
+
+    def _retriever_options(self) -> Options:
+        options = component_class("retriever", self.run.retriever).options_class
+        self._check_component_flags("retriever", options, self.run.retriever)
+        return _pick(options, self.flags)
+
+    def differing_from(self, flags: Mapping[str, Any]) -> dict[str, Any]:
+        """Name -> value in ``flags`` of the choices, made before the mapper has its say, in which they differ."""
+        free = {*OF_THE_MOMENT, *(field.name for field in dataclasses.fields(MappingOptions))} - {"seed"}
+        names = sorted({*self.flags, *flags} - free)
+        return {name: flags.get(name) for name in names if self.flags.get(name) != flags.get(name)}
+
+    def changed(self, flags: Mapping[str, Any]) -> Settings:
+        """Settings with other values of some flags; None takes a flag back."""
+        return Settings.from_flags(
+            {name: value for name, value in {**self.flags, **flags}.items() if value is not None}
+        )
+
+    def difference_in_words(self, others: Mapping[str, Any]) -> str:
+        """What to tell who asks for the models of a database that was made with other choices, see `differing_from`."""
+        made = ", ".join(
+            f"--{name.replace('_', '-')} {'by default' if value is None else value} "
+            f"(asked for: {self.flags.get(name, 'the default')})"
+            for name, value in others.items()
+        )
+        return (
+            f"Warning: the database was made with {made}, and so are the models of it. "
+            "Run the stages before, up to `lgsfm database`, for what is asked for now."
+        )
 
 
 def choose_features(run: ComponentOptions) -> tuple[str, str]:
@@ -203,9 +260,10 @@ def flag_fields(settings: type[ComponentSettings] = Settings) -> list[Flag]:
     flags: dict[str, Flag] = {}
     for options, owner in [*general, *components]:
         for field, value_type in options.fields():
-            known = flags.setdefault(field.name, Flag(field, value_type, (owner,)))
+            known = flags.setdefault(field.name, Flag(field, value_type, (owner,), (field.default,)))
             if owner != known.owners[0] and "" not in known.owners:
-                flags[field.name] = known._replace(owners=(*known.owners, owner))
+                defaults = (*known.defaults, field.default)
+                flags[field.name] = known._replace(owners=(*known.owners, owner), defaults=defaults)
     return [flag._replace(owners=()) if "" in flag.owners else flag for flag in flags.values()]
 
 

@@ -5,7 +5,15 @@ import pytest
 
 from lgsfm import pairing
 from lgsfm.errors import CacheError, InputError
-from lgsfm.pairing import PairOptions, read_pairs, select_pairs, similar_pairs, write_pairs
+from lgsfm.pairing import (
+    PairOptions,
+    absolute_files,
+    read_pairs,
+    select_pairs,
+    similar_pairs,
+    split_methods,
+    write_pairs,
+)
 from lgsfm.retrievers.vlad import VladOptions, VladRetriever
 from lgsfm.types import Features
 
@@ -187,3 +195,22 @@ def test_images_without_features_are_left_out_of_retrieval():
 def test_retrieval_says_what_it_needs():
     with pytest.raises(InputError, match="extract features first"):
         select("retrieval")
+
+
+# --- files among the parts -----------------------------------------------------------------------------
+
+
+def test_a_plus_in_the_path_of_a_file_joins_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "a+b"
+    folder.mkdir()
+    (folder / "good+bad.txt").write_text("0.jpg 1.jpg\n")
+    monkeypatch.chdir(folder)
+    assert split_methods("sequential+good+bad.txt+retrieval") == ["sequential", "good+bad.txt", "retrieval"]
+    assert split_methods("good+bad.txt") == ["good+bad.txt"]
+    assert split_methods("good+sequential") == ["good", "sequential"]
+    found = absolute_files("good+bad.txt+sequential")
+    monkeypatch.chdir(tmp_path)
+    options = PairOptions(pairs=found, overlap=1)
+    assert options.methods(3) == [str(folder / "good+bad.txt"), "sequential"]
+    assert select_pairs(["0.jpg", "1.jpg", "2.jpg"], options) == [("0.jpg", "1.jpg"), ("1.jpg", "2.jpg")]
+    assert absolute_files("exhaustive+nothing") == "exhaustive+nothing"

@@ -6,6 +6,7 @@ from lgsfm import weights
 from lgsfm.errors import InputError
 from lgsfm.extractors.aliked import AlikedOptions
 from lgsfm.extractors.sift import SiftOptions
+from lgsfm.matchers.nearest import NearestOptions
 from lgsfm.settings import QUALITIES, Settings, choose_features, flag_fields
 
 
@@ -59,6 +60,46 @@ def test_a_flag_of_another_component_is_refused():
         sift(detection_threshold=0.1)
     with pytest.raises(InputError, match="Option depth_confidence is of lightglue, not of the matcher 'nearest'"):
         settings(depth_confidence=0.5).make_matcher("auto", sift())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"words": 1}, "words must be at least 2"),
+        ({"features": "aliked", "ratio": 0.5}, "Option ratio is of nearest, not of the matcher 'lightglue'"),
+        ({"features": "aliked", "detection_threshold": 2.0}, "detection_threshold must be at most 1"),
+        ({"features": "sift", "contrast_threshold": -1.0}, "contrast_threshold must be at least 0"),
+        ({"features": "sift", "max_edge_px": 8}, "max_edge_px must be at least 16, or 0"),
+        ({"matcher": "nearest", "ratio": 1.5}, "ratio must be at most 1"),
+        ({"matcher": "nearest", "depth_confidence": 0.5}, "depth_confidence is of lightglue, not of the matcher"),
+    ],
+)
+def test_options_of_components_are_checked_before_any_weights_are_fetched(flags, message, monkeypatch):
+    monkeypatch.setattr(weights, "fetch", lambda *arguments, **options: pytest.fail("weights were fetched"))
+    with pytest.raises(InputError, match=re.escape(message)):
+        settings(**flags)
+
+
+def test_features_chosen_automatically_are_checked_before_their_weights_are_fetched(monkeypatch):
+    monkeypatch.setattr(weights, "fetch", lambda *arguments, **options: pytest.fail("weights were fetched"))
+    with pytest.raises(InputError, match="Option ratio is of nearest, not of the matcher 'lightglue'"):
+        settings(ratio=0.5).make_extractor("aliked")
+
+
+def test_choices_that_differ_from_those_of_a_database():
+    chosen = settings(features="sift", overlap=3, mapper="global", device="cpu")
+    assert chosen.differing_from({"features": "sift", "overlap": 3, "threads": 1}) == {}
+    others = chosen.differing_from({"features": "sift", "max_error_px": 2.0, "overlap": 4})
+    assert others == {"max_error_px": 2.0, "overlap": 4}
+    assert chosen.differing_from({"features": "sift", "overlap": 3, "seed": 5}) == {"seed": 5}  # RANSAC's, too
+    text = chosen.difference_in_words({"overlap": None, "max_error_px": 2.0})
+    assert "--overlap by default (asked for: 3), --max-error-px 2.0 (asked for: the default)" in text
+    assert dict(chosen.changed({"overlap": None, "seed": 5}).flags) == {
+        "features": "sift",
+        "mapper": "global",
+        "device": "cpu",
+        "seed": 5,
+    }
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -119,3 +160,5 @@ def test_each_flag_is_listed_once_and_explained():
     assert owners["mapper"] == owners["max_keypoints"] == ()
     assert (owners["variant"], owners["ratio"], owners["words"]) == (("aliked",), ("nearest",), ("vlad",))
     assert owners["detection_threshold"] == ("aliked", "superpoint")
+    defaults = {flag.field.name: flag.defaults for flag in flag_fields()}
+    assert (defaults["detection_threshold"], defaults["ratio"]) == ((0.2, 0.005), (NearestOptions().ratio,))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from ..extractors import ExtractorOptions
-from ..pairing import is_file
-from ..settings import ComponentSettings, flag_fields
+from ..pairing import absolute_files
+from ..settings import ComponentSettings, Flag, flag_fields
 
 __all__ = ["PRESET_FLAGS", "add_flags", "given_flags"]
 
@@ -22,18 +21,14 @@ def add_flags(command: argparse.ArgumentParser, settings: type[ComponentSettings
         owner = " and ".join(flag.owners)
         if owner not in groups:
             groups[owner] = command.add_argument_group(f"options of {owner}")
-        _add_flag(groups[owner], flag.field, flag.value_type)
+        _add_flag(groups[owner], flag)
 
 
-def _add_flag(group: Any, field: Any, value_type: type) -> None:
+def _add_flag(group: Any, flag: Flag) -> None:
     """A flag for an options field; it stays unset (None) unless given, so that presets keep their say."""
+    field, value_type = flag.field, flag.value_type
     name = f"--{field.name.replace('_', '-')}"
-    default = (
-        ""
-        if field.name in PRESET_FLAGS or field.default == "" or field.default is False
-        else f" (default: {field.default})"
-    )
-    text = f"{field.metadata['help']}{default}".replace("%", "%%")
+    text = f"{field.metadata['help']}{_default(flag)}".replace("%", "%%")
     if value_type is bool:
         group.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=text)
     else:
@@ -42,10 +37,21 @@ def _add_flag(group: Any, field: Any, value_type: type) -> None:
         group.add_argument(name, type=value_type, choices=choices, default=None, metavar=metavar, help=text)
 
 
+def _default(flag: Flag) -> str:
+    """The default of a flag for people, of each component if they differ; "" where that says nothing."""
+    values = set(flag.defaults)
+    if flag.field.name in PRESET_FLAGS or values <= {"", False}:
+        return ""
+    if len(values) == 1:
+        return f" (default: {flag.field.default})"
+    each = (f"{value} of {owner}" for owner, value in zip(flag.owners, flag.defaults, strict=True))
+    return f" (default: {', '.join(each)})"
+
+
 def given_flags(arguments: argparse.Namespace, settings: type[ComponentSettings]) -> dict[str, Any]:
-    """The flags that were given; the name of a pair file as an absolute path, since they are recorded."""
+    """The flags that were given; the names of pair files as absolute paths, since they are recorded."""
     names = [flag.field.name for flag in flag_fields(settings)]
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    if is_file(given.get("pairs", "")):
-        given["pairs"] = str(Path(given["pairs"]).resolve())
+    if "pairs" in given:
+        given["pairs"] = absolute_files(given["pairs"])
     return given
