@@ -41,7 +41,7 @@ def match_features(
             One with an image that has no features is skipped, and its old entry removed.
         matcher: see `lgsfm.registry`.
         store: pair -> matches.
-        progress: called with (done, total) after each pair.
+        progress: called with (done, total) after each pair; skipped ones do not count.
 
     Raises:
         InputError: the features are not of the kind that the matcher was made for.
@@ -58,16 +58,16 @@ def match_features(
             report.reused.append(pair)
         else:
             todo.append(pair)
-    done = len(pairs) - len(todo)
+    done, total = len(report.reused), len(report.reused) + len(todo)
     if progress and todo:
-        progress(done, len(pairs))
+        progress(done, total)
     prepared = _Recent(lambda name: matcher.prepare(features[name]), PREPARED_IMAGES)
     for pair in in_blocks(todo, PREPARED_IMAGES - 2):
         store[pair] = matcher.match_prepared(prepared(pair[0]), prepared(pair[1]))
         report.computed.append(pair)
         done += 1
         if progress:
-            progress(done, len(pairs))
+            progress(done, total)
     return report
 
 

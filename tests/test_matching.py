@@ -114,6 +114,14 @@ def test_progress_begins_at_what_is_done_and_ends_at_the_total():
     assert calls == [(done, 10) for done in range(4, 11)]
 
 
+def test_progress_does_not_count_pairs_that_are_skipped():
+    images, store, calls = collection(3), {}, []
+    pairs = [*combinations(images, 2), ("0000.jpg", "missing.jpg")]
+    report, _ = run(images, pairs, store, progress=lambda *call: calls.append(call))
+    assert report.skipped == pairs[-1:]
+    assert calls == [(done, 3) for done in range(4)]
+
+
 def test_what_was_finished_before_an_error_stays():
     images, store = collection(5), {}
     pairs = list(combinations(images, 2))
