@@ -11,15 +11,15 @@ from datetime import datetime
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from .database import CameraGroup, DatabaseReport, build_database, check_pycolmap, group_cameras
+from .database import CameraGroup, DatabaseReport, build_database, check_pycolmap, fingerprint, group_cameras
 from .errors import InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor, is_rotation_invariant
 from .files import read_json, write_json
 from .images import list_images
-from .mapping import ModelSummary, map_database
+from .mapping import ModelSummary, map_database, principal_point_note
 from .matchers import Matcher
 from .matching import MatchingReport, match_features
 from .options import digest
@@ -47,6 +47,9 @@ class Observer:
 
 class Run:
     """One run over one folder of photos: each method is a stage, reuses what is finished, and may be called alone.
+
+        with Run(images, output, settings) as run:  # or call close(): until then no other run may work there
+            run.extract()
 
     Args:
         image_dir: folder of photos.
@@ -80,8 +83,19 @@ class Run:
         self.workspace = Workspace.open(output or default_output(self.image_dir), self.image_dir)
         self.lock = self.workspace.lock()
         self.summary = Summary(str(self.image_dir), str(self.workspace.root), num_images=len(self.names))
-        if is_continued:
-            self.summary.adopt(self.workspace.summary)
+        self.summary.adopt(self.workspace.summary, None if is_continued else self.workspace.kept_fields())
+        known = read_json(self.workspace.options) if is_continued else {}
+        self.made: dict[str, Any] = {name: known[name] for name in ("extractor", "matcher") if name in known}
+
+    def close(self) -> None:
+        """Lets other runs work in the output folder."""
+        self.lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def _check_early(self) -> None:
         """Raises `InputError` for choices that do not fit the photos: now, and not after hours of work."""
@@ -130,7 +144,7 @@ class Run:
             self._count("extract", report.computed, report.reused)
             self.summary.failed_images = report.failed
         for name, reason in report.failed.items():
-            self.observer.say(f"Skipped {name}: {reason.removeprefix(f'{self.image_dir / name}: ')}")
+            self.observer.say(f"Skipped {name}: {reason}")
         if len(report.computed) + len(report.reused) < 2:
             raise InputError(
                 f"Only one photo in {self.image_dir} can be used. A reconstruction needs at least two. "
@@ -189,6 +203,8 @@ class Run:
                     pairs = select_pairs(self.names, self.settings.pairs, features=features, retriever=retriever)
             else:
                 pairs = select_pairs(self.names, self.settings.pairs)
+            if not pairs:
+                raise InputError(f"There is no pair to match: {self.settings.pairs.pairs} names none.")
             write_pairs(self.workspace.pairs, pairs)
         self.observer.say(f"Pairs: {len(pairs)} ({' + '.join(methods)}).")
         return pairs
@@ -229,10 +245,12 @@ class Run:
                     ],
                     "cameras": self.summary.cameras,
                     "verification": self.settings.verification.to_dict(),
+                    "pycolmap": version("pycolmap"),
                 }
             )
             known = read_json(self.workspace.database_identity)
-            is_reused = known.get("identity") == identity and self.workspace.database.is_file()
+            content = fingerprint(self.workspace.database)
+            is_reused = known.get("identity") == identity and content != "" and known.get("content") == content
             if is_reused:
                 report = DatabaseReport(**known["report"])
             else:
@@ -247,7 +265,10 @@ class Run:
                     verification=self.settings.verification,
                     log_path=self.workspace.log,
                 )
-                write_json(self.workspace.database_identity, {"identity": identity, "report": asdict(report)})
+                content = fingerprint(self.workspace.database)
+            record = {"identity": identity, "content": content, "report": asdict(report)}
+            record |= {"flags": dict(self.settings.flags), "made": self._identities()}
+            write_json(self.workspace.database_identity, record)
             self._count("database", [] if is_reused else pairs, pairs if is_reused else [])
             self.summary.num_pairs, self.summary.num_pairs_verified = report.num_pairs, report.num_verified
         return report
@@ -258,8 +279,7 @@ class Run:
         Raises:
             ReconstructionError: there is no model; ``summary.json`` is written all the same.
         """
-        if not self.workspace.database_identity.is_file():
-            raise InputError(f"There is no finished database in {self.workspace.root}. Run `lgsfm database`.")
+        self._follow_database()
         with self._stage("map"):
             self.summary.mapper = self.settings.mapping.mapper
             models = map_database(
@@ -270,10 +290,27 @@ class Run:
                 log_path=self.workspace.log,
                 progress=self.observer.progress("map"),
             )
-            self._summarize_models(models)
+            if models or not self.workspace.kept_fields():
+                self.summary.set_models(models, self.names)
         if not models:
-            raise ReconstructionError(self._no_model())
+            is_model_there = bool(self.workspace.kept_fields())
+            raise ReconstructionError(
+                self.summary.no_model(self.settings, self.workspace.log, is_model_there=is_model_there)
+            )
+        if note := principal_point_note(self.settings.mapping, models):
+            self.observer.say(note)
         return models
+
+    def _follow_database(self) -> None:
+        """Takes over the choices that the database was made with: they are what the models will be of."""
+        known = read_json(self.workspace.database_identity)
+        if not known or not self.workspace.database.is_file():
+            raise InputError(f"There is no finished database in {self.workspace.root}. Run `lgsfm database`.")
+        self.made = known.get("made", self.made)
+        others = self.settings.differing_from(known.get("flags", self.settings.flags))
+        if others:
+            self.observer.say(self.settings.difference_in_words(others))
+            self.settings = self.settings.changed(others)
 
     def reconstruct(self) -> Summary:
         """All stages."""
@@ -327,36 +364,14 @@ class Run:
         self.summary.computed[stage], self.summary.reused[stage] = len(computed), len(reused)
 
     def _write_options(self) -> None:
-        made = {name: vars(self)[name].identity for name in ("extractor", "matcher") if name in vars(self)}
         stages = ("run", "upright", "pairs", "cameras", "verification", "mapping")
         options = {name: getattr(self.settings, name).to_dict() for name in stages}
-        write_json(self.workspace.options, {"flags": dict(self.settings.flags), **made, **options})
+        write_json(self.workspace.options, {"flags": dict(self.settings.flags), **self._identities(), **options})
 
-    def _summarize_models(self, models: list[ModelSummary]) -> None:
-        summary = self.summary
-        rows = [{**asdict(model), "path": f"sparse/{model.path}"} for model in models]
-        summary.models = [{key: value for key, value in row.items() if key != "registered"} for row in rows]
-        best = summary.models[0] if models else {}
-        summary.best_model = best.get("path")
-        summary.num_reg_images, summary.num_points3D = best.get("num_reg_images", 0), best.get("num_points3D", 0)
-        summary.mean_track_length = best.get("mean_track_length", 0.0)
-        summary.mean_reprojection_error_px = best.get("mean_reprojection_error_px", 0.0)
-        registered = set(models[0].registered) if models else set()
-        summary.unregistered = [name for name in self.names if name not in registered]
-
-    def _no_model(self) -> str:
-        summary = self.summary
-        if summary.num_pairs_verified == 0:
-            cause = f"none of the {summary.num_pairs} matched pairs passed geometric verification"
-            advice = "The photos may not overlap, or show too little texture"
-        else:
-            cause = f"none of the {summary.num_pairs_verified} verified pairs was a good start"
-            advice = "The photos may have been taken from one spot, or be too few: two hardly ever make a model"
-        before = " The models of an earlier run are still there." if any(self.workspace.sparse.glob("*/")) else ""
-        return (
-            f"No model of the {summary.num_images} images: {cause}. {advice}. More keypoints may help "
-            f"(--quality high).{before} COLMAP's log is {self.workspace.log}."
-        )
+    def _identities(self) -> dict[str, Any]:
+        """What made the features and the matches, now or before."""
+        used = {name: vars(self)[name] for name in ("extractor", "matcher") if name in vars(self)}
+        return {**self.made, **{name: component.identity for name, component in used.items()}}
 
 
 def reconstruct(
@@ -381,7 +396,8 @@ def reconstruct(
         ReconstructionError: there is no model.
     """
     folder = None if output is None else Path(output)
-    return Run(Path(image_dir), folder, Settings.from_flags(flags), observer).reconstruct()
+    with Run(Path(image_dir), folder, Settings.from_flags(flags), observer) as run:
+        return run.reconstruct()
 
 
 def _camera_row(group: CameraGroup, model: str) -> dict[str, Any]:

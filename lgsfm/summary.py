@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .database import CameraOptions
 from .files import read_json, write_json
+from .mapping import ModelSummary
+from .settings import Settings
 
-__all__ = ["Summary"]
+__all__ = ["MODEL_FIELDS", "Summary"]
+
+MODEL_FIELDS = (  # what is said of the models in sparse/
+    "best_model",
+    "mapper",
+    "mean_reprojection_error_px",
+    "mean_track_length",
+    "models",
+    "num_points3D",
+    "num_reg_images",
+    "unregistered",
+)
 
 
 @dataclass
@@ -44,12 +59,45 @@ class Summary:
     versions: dict[str, str] = field(default_factory=dict)
     finished: str = ""  # ISO 8601, local time
 
-    def adopt(self, path: Path) -> None:
-        """Takes over what an earlier command wrote about the stages that this one leaves as they are."""
+    def adopt(self, path: Path, names: Sequence[str] | None = None) -> None:
+        """Takes over what an earlier command wrote: of the fields named, by default of all but those of the folders."""
         known = read_json(path)
         for item in dataclasses.fields(self):
-            if item.name not in ("image_dir", "output", "num_images") and item.name in known:
+            is_wanted = item.name not in ("image_dir", "output", "num_images") if names is None else item.name in names
+            if is_wanted and item.name in known:
                 setattr(self, item.name, known[item.name])
+
+    def set_models(self, models: Sequence[ModelSummary], names: Sequence[str]) -> None:
+        """Notes the models, the best one first, and which of the images are not in it."""
+        rows = [{**dataclasses.asdict(model), "path": f"sparse/{model.path}"} for model in models]
+        self.models = [{key: value for key, value in row.items() if key != "registered"} for row in rows]
+        best = self.models[0] if models else {}
+        self.best_model = best.get("path")
+        self.num_reg_images, self.num_points3D = best.get("num_reg_images", 0), best.get("num_points3D", 0)
+        self.mean_track_length = best.get("mean_track_length", 0.0)
+        self.mean_reprojection_error_px = best.get("mean_reprojection_error_px", 0.0)
+        registered = set(models[0].registered) if models else set()
+        self.unregistered = [name for name in names if name not in registered]
+
+    def no_model(self, settings: Settings, log: Path, *, is_model_there: bool) -> str:
+        """Why there is no model, and what may help."""
+        model = settings.cameras.camera_model
+        if self.num_pairs == 0:
+            cause = "no pair of them has any matches"
+            advice = "The photos may not overlap, or the pairs (--pairs) be the wrong ones"
+        elif self.num_pairs_verified == 0:
+            cause = f"none of the {self.num_pairs} matched pairs passed geometric verification"
+            advice = "The photos may not overlap, or show too little texture"
+        else:
+            cause = f"none of the {self.num_pairs_verified} verified pairs was a good start"
+            advice = "The photos may have been taken from one spot, or be too few: two hardly ever make a model"
+        if self.num_pairs and model != CameraOptions().camera_model:
+            advice += f", or not be of a camera of the model {model}"
+        before = " The models of an earlier run are still there." if is_model_there else ""
+        return (
+            f"No model of the {self.num_images} images: {cause}. {advice}. More keypoints may help "
+            f"(--quality high).{before} COLMAP's log is {log}."
+        )
 
     def set_seconds(self, stage: str, seconds: float) -> None:
         """Notes the duration of a stage and the new total, which comes last."""

@@ -7,11 +7,13 @@ OUT/matches-<matcher>-<hash>.h5       hash of matcher, options, weights, feature
 OUT/database.db  database.json        verified matches; what they were made of
 OUT/sparse/0, 1, ...                  models, the best one first
 OUT/summary.json  options.json        what came out, what was asked for
-OUT/colmap.log                        what COLMAP printed
+OUT/colmap.log                        what COLMAP printed; before some megabytes ago, colmap.log.before
 """
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +24,13 @@ from .errors import CacheError, InputError
 from .files import read_json
 from .options import digest
 from .store import FORMAT
+from .summary import MODEL_FIELDS
 
 __all__ = ["Workspace", "default_output"]
+
+LOCKED_BYTE = 1 << 20  # on Windows
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,23 +68,34 @@ class Workspace:
         """Makes this process the only one that writes here, until it ends or closes what this returns.
 
         Raises:
-            CacheError: another process is at work here.
+            CacheError: another process is at work here, or the folder cannot be written.
         """
-        file = open(self.root / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - stays open: that is the lock
+        path = self.root / ".lock"
         try:
-            _lock(file)
+            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - stays open: that is the lock
         except OSError as exc:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
+            raise CacheError(f"{path} cannot be opened: {exc.strerror}. Check its permissions.") from exc
+        try:
+            is_locked = _lock(file)
+            if is_locked:
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
+        except OSError as exc:
+            if exc.errno in NO_LOCKS:
+                logger.warning("%s: this file system has no locks. Do not start a second process here.", self.root)
+                return file
             file.close()
-            raise CacheError(
-                f"The output folder {self.root} is in use by another process (number {owner}). "
-                "Wait for it to end, or choose another folder with -o."
-            ) from exc
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        return file
+            raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the disk space.") from exc
+        if is_locked:
+            return file
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        file.close()
+        raise CacheError(
+            f"The output folder {self.root} is in use by another process (number {owner}). "
+            "Wait for it to end, or choose another folder with -o."
+        )
 
     @property
     def upright(self) -> Path:
@@ -103,6 +121,10 @@ class Workspace:
     def sparse(self) -> Path:
         """The models."""
         return self.root / "sparse"
+
+    def kept_fields(self) -> tuple[str, ...]:
+        """The fields of the summary that hold until the mapper puts new models in the place of those that are here."""
+        return MODEL_FIELDS if (self.sparse / "0").is_dir() else ()
 
     @property
     def summary(self) -> Path:
@@ -139,14 +161,23 @@ def default_output(image_dir: Path) -> Path:
     return resolved.with_name(f"{resolved.name}-lgsfm")
 
 
-def _lock(file: IO[str]) -> None:
-    """Takes an advisory lock that the system drops when the process ends, however it ends; raises OSError."""
-    if os.name == "nt":
-        import msvcrt
+def _lock(file: IO[str]) -> bool:
+    """Takes an advisory lock that the system drops when the process ends, however it ends; False if it is taken.
 
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        import fcntl
+    Raises OSError where there are no locks.
+    """
+    try:
+        if os.name == "nt":
+            import msvcrt
 
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.seek(LOCKED_BYTE)  # which nobody may read then, so not one of those that name the owner
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        if exc.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
+            return False
+        raise
+    return True

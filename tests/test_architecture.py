@@ -20,7 +20,8 @@ LAYERS = [
     {"cli"},
     {"finished"},
     {"pipeline", "pair"},
-    {"workspace", "summary"},
+    {"workspace"},
+    {"summary"},
     {"settings"},
     {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
     {"cameras", "drawing", "epipolar"},  # what serves them

@@ -1,0 +1,194 @@
+"""Runs after runs in one folder: what is kept, what is made again, what is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from cli_helpers import copy_photos, summary_of, views
+
+from lgsfm import pipeline
+from lgsfm.errors import CacheError, InputError, LgsfmError, ReconstructionError
+from lgsfm.finished import FinishedRun
+from lgsfm.pipeline import Observer, Run, reconstruct
+from lgsfm.settings import Settings
+from lgsfm.summary import Summary
+
+SIFT = {"features": "sift", "max_edge_px": 800, "max_keypoints": 1500}
+QUICK = {"features": "sift", "max_edge_px": 400, "max_keypoints": 200}
+TRIPLE = views(5, 6, 7)
+
+
+class Listener(Observer):
+    """Remembers what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture(scope="module")
+def finished(courtyard: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Three photos and what came of them; copy the output before you change it."""
+    folder = tmp_path_factory.mktemp("finished")
+    images = copy_photos(courtyard / "images", folder / "images", TRIPLE)
+    reconstruct(images, folder / "out", **SIFT)
+    return images, folder / "out"
+
+
+@pytest.fixture
+def own(finished: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """A copy that a test may change."""
+    images, output = (shutil.copytree(folder, tmp_path / folder.name) for folder in finished)
+    return images, output
+
+
+def continued(images: Path, output: Path, flags: dict[str, object], listener: Listener | None = None) -> Run:
+    return Run(images, output, Settings.from_flags(flags), listener, is_continued=True)
+
+
+# --------------------------------------------------------------------------------- the lock
+def test_a_retry_inside_except_finds_the_folder_free(own: tuple[Path, Path]) -> None:
+    images, output = own
+    try:
+        reconstruct(images, output, **SIFT, min_inliers=100_000)
+    except LgsfmError:  # whose traceback holds on to all that was there
+        assert reconstruct(images, output, **SIFT).num_reg_images == 3
+    else:
+        pytest.fail("no model was expected")
+
+
+def test_the_folder_is_taken_until_the_run_is_closed(own: tuple[Path, Path]) -> None:
+    images, output = own
+    settings = Settings.from_flags(SIFT)
+    with Run(images, output, settings), pytest.raises(CacheError, match="in use by another process"):
+        Run(images, output, settings)
+    Run(images, output, Settings.from_flags(SIFT)).close()
+
+
+# --------------------------------------------------------------------------------- the database
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def delete_geometries(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("DELETE FROM two_view_geometries")
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("spoil", [truncate, delete_geometries, Path.unlink])
+def test_a_database_that_is_not_as_it_was_left_is_made_again(own: tuple[Path, Path], spoil) -> None:
+    images, output = own
+    spoil(output / "database.db")
+    summary = reconstruct(images, output, **SIFT)
+    assert (summary.computed["database"], summary.num_reg_images) == (3, 3)
+    assert reconstruct(images, output, **SIFT).reused["database"] == 3
+
+
+def test_another_pycolmap_makes_the_database_again(own: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    images, output = own
+    monkeypatch.setattr(pipeline, "version", lambda name: "4.9.9")
+    assert reconstruct(images, output, **SIFT).computed["database"] == 3
+
+
+# --------------------------------------------------------------------------------- map alone
+def test_mapping_with_other_options_than_those_of_the_database_says_so(own: tuple[Path, Path]) -> None:
+    images, output = own
+    listener = Listener()
+    with continued(images, output, {**SIFT, "max_keypoints": 77, "threads": 1}, listener) as run:
+        run.map()
+    (line,) = [line for line in listener.lines if line.startswith("Warning")]
+    assert "--max-keypoints 1500 (asked for: 77)" in line
+    assert "lgsfm database" in line
+    recorded = json.loads((output / "options.json").read_text())
+    assert recorded["flags"] == {**SIFT, "threads": 1}  # what is true of the models
+    assert recorded["extractor"]["options"]["max_keypoints"] == 1500
+    assert FinishedRun(output).pair(*TRIPLE[:2])  # it still finds features and matches
+
+
+def test_mapping_with_the_options_of_the_database_says_nothing(own: tuple[Path, Path]) -> None:
+    images, output = own
+    listener = Listener()
+    flags = {**SIFT, "mapper": "global", "min_model_size": 2, "device": "cpu"}
+    with continued(images, output, flags, listener) as run:
+        run.map()
+    assert listener.lines == []
+
+
+def test_refined_principal_points_of_few_photos_are_no_silent_wish(own: tuple[Path, Path]) -> None:
+    listener = Listener()
+    with continued(*own, {**SIFT, "principal_point": "refined"}, listener) as run:
+        run.map()
+    assert "at least 5 registered photos" in listener.lines[-1]
+
+
+# --------------------------------------------------------------------------------- the summary
+def test_until_there_are_new_models_the_summary_tells_of_the_old_ones(
+    own: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, output = own
+    before = summary_of(output)
+
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "match_features", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(images, output, **QUICK)
+    after = summary_of(output)
+    for field in ("num_reg_images", "best_model", "models", "num_points3D", "unregistered", "mapper"):
+        assert after[field] == before[field]
+    assert after["best_model"] == "sparse/0"
+    assert "map" not in after["seconds"]
+
+
+def test_without_models_in_the_folder_nothing_old_is_told(own: tuple[Path, Path]) -> None:
+    images, output = own
+    shutil.rmtree(output / "sparse")
+    with Run(images, output, Settings.from_flags(SIFT)) as run:
+        run.extract()
+    assert (summary_of(output)["num_reg_images"], summary_of(output)["best_model"]) == (0, None)
+
+
+# --------------------------------------------------------------------------------- no model
+def test_models_that_are_too_small_are_named_as_the_cause(own: tuple[Path, Path], courtyard: Path) -> None:
+    images, output = own
+    copy_photos(courtyard / "images", images, views(0))
+    shutil.copy(courtyard / "images" / "view12.jpg", images / "z.jpg")
+    with pytest.raises(ReconstructionError, match="smaller than --min-model-size 5") as caught:
+        reconstruct(images, output, **SIFT, min_model_size=5)
+    assert "good start" not in str(caught.value)
+    assert summary_of(output)["num_reg_images"] == 3  # the models of the earlier run are still there
+
+
+def test_a_pair_file_that_names_no_pair_is_an_error_before_the_matching(own: tuple[Path, Path]) -> None:
+    pairs = own[0].parent / "none.txt"
+    pairs.write_text("# nothing yet\n")
+    with pytest.raises(InputError, match=r"no pair to match: .*none\.txt names none"):
+        reconstruct(*own, **SIFT, pairs=str(pairs))
+
+
+@pytest.mark.parametrize(
+    ("num_pairs", "num_verified", "flags", "text"),
+    [
+        (0, 0, {}, "no pair of them has any matches. The photos may not overlap, or the pairs (--pairs)"),
+        (9, 0, {}, "none of the 9 matched pairs passed geometric verification"),
+        (9, 4, {}, "none of the 4 verified pairs was a good start"),
+        (9, 4, {"camera_model": "FOV"}, "or not be of a camera of the model FOV. More"),
+    ],
+)
+def test_no_model_has_a_cause(
+    num_pairs: int, num_verified: int, flags: dict[str, str], text: str, tmp_path: Path
+) -> None:
+    summary = Summary("images", "out", num_images=5, num_pairs=num_pairs, num_pairs_verified=num_verified)
+    message = summary.no_model(Settings.from_flags(flags), tmp_path / "colmap.log", is_model_there=False)
+    assert text in message
+    assert "FOV" in text or "camera of the model" not in message
+    assert "earlier run" not in message
