@@ -11,10 +11,12 @@ import pytest
 from cli_helpers import SIFT, Ran, copy_photos, hide_weights, nearly, run, run_process, statistics, summary_of, views
 
 from lgsfm import weights
+from lgsfm.cli.reconstruction import table
 from lgsfm.errors import WeightsError
 from lgsfm.evaluation import evaluate
 from lgsfm.poses import load_poses
 from lgsfm.settings import flag_fields
+from lgsfm.summary import Summary
 
 STAGES = ("extract", "pairs", "match", "database", "map")
 COMMANDS = (("reconstruct",), *((stage,) for stage in STAGES), ("evaluate",), ("weights", "list"), ("weights", "fetch"))
@@ -336,10 +338,36 @@ def test_every_command_has_help(words: tuple[str, ...]) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith(f"usage: lgsfm {' '.join(words)} ")
     if words[0] in ("reconstruct", *STAGES):
-        for flag in ("--output", "--quiet", *(f"--{field.name.replace('_', '-')}" for field, _, _ in flag_fields())):
+        for flag in ("--output", "--quiet", *(f"--{field.name.replace('_', '-')}" for field, *_ in flag_fields())):
             assert f"{flag} " in ended.out or f"{flag}\n" in ended.out or f"{flag}," in ended.out, flag
     if words in (("reconstruct",), ("evaluate",), ("weights", "list")):
         assert "--json" in ended.out
+
+
+def test_help_tells_the_default_of_each_component() -> None:
+    text = " ".join(run("reconstruct", "--help").out.split())
+    assert "(default: 0.2 of aliked, 0.005 of superpoint)" in text
+    assert "--mapper {incremental,global,hierarchical} COLMAP's mapper (default: incremental)" in text
+
+
+def test_help_of_the_stages_tells_which_flags_they_do_not_take_over() -> None:
+    text = " ".join(run("match", "--help").out.split())
+    assert "but for --device, --offline, --strict, --weights-dir; with another --features" in text
+    assert "last command" not in run("reconstruct", "--help").out
+
+
+def test_ctrl_c_while_libraries_are_loaded_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "pycolmap.py").write_text("raise KeyboardInterrupt")
+    ended = run_process("reconstruct", "images", PYTHONPATH=str(tmp_path))
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err.startswith("Interrupted.")
+
+
+def test_the_table_tells_skipped_photos_from_those_that_did_not_register() -> None:
+    summary = Summary("images", "out", num_images=4, unregistered=["a.jpg", "b.jpg"], failed_images={"b.jpg": "empty"})
+    lines = table(summary).splitlines()
+    assert "Not registered       a.jpg" in lines
+    assert "Skipped, unusable    b.jpg" in lines
 
 
 def test_the_help_of_the_program_names_every_command() -> None:
@@ -375,6 +403,10 @@ def test_weights_list_names_licence_and_place(tmp_path: Path, monkeypatch: pytes
         (("reconstruct", "images", "--max-keypoints", "many"), "argument --max-keypoints: invalid int value: 'many'"),
         (("reconstruct", "images", "--camera-mode", "two"), "invalid choice: 'two'"),
         (("reconstruct", "images", "--mapper", "fast"), "invalid choice: 'fast'"),
+        (("reconstruct", "images", "-o", ""), "argument -o/--output: the name of the folder is empty"),
+        (("reconstruct", ""), "argument images: the name of the folder is empty"),
+        (("reconstruct", "images", "--max-key", "5"), "unrecognized arguments: --max-key"),
+        (("weights", "fetch", "--off"), "unrecognized arguments: --off"),
         (("weights",), "required: ACTION"),
         (("evaluate", "model"), "required: reference"),
     ],

@@ -148,6 +148,11 @@ elif stage and "lgsfm" in sys.orig_argv:
 '''
 
 
+def hear_ctrl_c() -> None:
+    """In a new process: programs started in the background by a shell ignore SIGINT, and so do their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def stopped_in(stage: str, undisturbed: Undisturbed, output: Path, scratch: Path) -> Iterator[subprocess.Popen[str]]:
     """A run, the leader of a process group, that stands still in a stage: after 2 photos, 4 pairs, or in COLMAP."""
@@ -162,10 +167,13 @@ def stopped_in(stage: str, undisturbed: Undisturbed, output: Path, scratch: Path
         encoding="utf-8",
         env={**os.environ, "PYTHONPATH": str(scratch), "SLOW_STAGE": stage, "SLOW_MARKER": str(marker)},
         start_new_session=True,
+        preexec_fn=hear_ctrl_c,
     )
     deadline = time.monotonic() + 60
     while not marker.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert marker.exists()
+    assert process.poll() is None
     try:
         yield process
     finally:
@@ -187,9 +195,12 @@ def start_and_kill(undisturbed: Undisturbed, output: Path, stage: str, share: fl
     words = command("reconstruct", undisturbed.images, "-o", output, *OPTIONS, "--quiet")
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not any(output.glob(BEGINNINGS[stage])) and process.poll() is None and time.monotonic() < deadline:
+    while not (has_begun := any(output.glob(BEGINNINGS[stage]))) and process.poll() is None:
+        assert time.monotonic() < deadline
         time.sleep(0.005)
+    assert has_begun
     time.sleep(share * undisturbed.seconds[stage])
+    assert stage == "map" or process.poll() is None  # the last stage may just be done
     process.kill()
     process.wait()
 
@@ -273,6 +284,17 @@ def test_what_a_killed_run_left_half_made_is_cleared_away(undisturbed: Undisturb
 
 
 # --------------------------------------------------------------------------------- Ctrl-C
+@pytest.mark.parametrize("stage", ["extract", "map"])
+def test_sigterm_is_exit_code_143_without_a_stack_trace(undisturbed: Undisturbed, tmp_path: Path, stage: str) -> None:
+    with stopped_in(stage, undisturbed, tmp_path / "out", tmp_path) as process:
+        os.killpg(process.pid, signal.SIGTERM)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (143, ""), err
+    assert err.splitlines()[-1] == "Terminated. What was finished is kept: the same command goes on from there."
+    for word in ("Traceback", "SIGTERM", "@ "):
+        assert word not in err
+
+
 @pytest.mark.parametrize(
     ("stage", "num_finished"),
     [("extract", 2), ("match", NUM_PHOTOS + 4), ("database", NUM_PHOTOS + NUM_PAIRS), ("map", NUM_PHOTOS + NUM_PAIRS)],

@@ -1,6 +1,6 @@
 """The command line: argv -> settings -> API -> print. Results go to stdout, all else to stderr.
 
-Exit codes: 0 done, 1 an error that lgsfm explains, 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 an error that lgsfm explains, 2 wrong usage, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ import argparse
 import io
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
 
 from .. import __version__
 from ..errors import LgsfmError
-from .pair import add_commands as add_pair_commands
-from .reconstruction import add_commands as add_reconstruction_commands
-from .terminal import Terminal
-from .weights import add_commands as add_weights_commands
 
 __all__ = ["main"]
+
+# The commands are imported in `main`, where Ctrl-C in the seconds that takes is no traceback.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,28 +29,77 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
-    arguments = _parser().parse_args(argv)
-    is_quiet = getattr(arguments, "quiet", False)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("lgsfm").setLevel(logging.ERROR if is_quiet else logging.INFO)
-    terminal = Terminal(is_quiet)
     try:
-        with closing(terminal):
-            arguments.command(arguments, terminal)
-            sys.stdout.flush()
+        with _termination():
+            return _run(argv)
     except LgsfmError as exc:
         print(f"Error: {exc}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever read the result has read enough, as in `lgsfm ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it ends
+        return 0
+    except _TerminatedError:
+        print("Terminated. What was finished is kept: the same command goes on from there.", file=sys.stderr)
+        return 143
     except KeyboardInterrupt:
         print("Interrupted. What was finished is kept: the same command goes on from there.", file=sys.stderr)
         return 130
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = _parser()
+    _on_termination()  # again: pycolmap has put a handler in the place of ours that prints stack traces
+    arguments = parser.parse_args(argv)
+    is_quiet = getattr(arguments, "quiet", False)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("lgsfm").setLevel(logging.ERROR if is_quiet else logging.INFO)
+    from .terminal import Terminal
+
+    terminal = Terminal(is_quiet)
+    with closing(terminal):
+        arguments.command(arguments, terminal)
+        sys.stdout.flush()
     return 0
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM came. Ends what Ctrl-C ends."""
+
+
+@contextmanager
+def _termination() -> Iterator[None]:
+    """SIGTERM raises `_TerminatedError` inside."""
+    before = _on_termination()
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _on_termination() -> Any:
+    def stop(number: int, frame: object) -> None:
+        raise _TerminatedError
+
+    try:
+        return signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread, which alone hears signals
+        return None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes flags by their whole names only: an abbreviation would mean something else with the next version."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    from .pair import add_commands as add_pair_commands
+    from .reconstruction import add_commands as add_reconstruction_commands
+    from .weights import add_commands as add_weights_commands
+
+    parser = _Parser(
         prog="lgsfm",
         description="From a folder of photos to a COLMAP model with learned features.",
         epilog="Try: lgsfm reconstruct images/ -o out",

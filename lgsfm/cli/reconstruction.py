@@ -11,7 +11,7 @@ from typing import Any
 
 from ..evaluation import evaluate
 from ..pipeline import Run
-from ..settings import Settings, flag_fields
+from ..settings import OF_THE_MOMENT, Settings, flag_fields
 from ..summary import Summary
 from ..workspace import Workspace, default_output
 from .flags import PRESET_FLAGS, add_flags, given_flags
@@ -20,7 +20,11 @@ from .terminal import Terminal
 __all__ = ["add_commands", "table"]
 
 Command = Callable[[argparse.Namespace, Terminal], None]
-OF_THE_MOMENT = ("device", "offline", "strict", "weights_dir")  # flags that a later stage does not take over
+CONTINUED = (
+    ". Flags not given are those of the last command on the same output, but for "
+    f"{', '.join('--' + name.replace('_', '-') for name in OF_THE_MOMENT)}; with another --features, --matcher, "
+    "--retriever or --quality the options of components begin anew."
+)
 
 
 def add_commands(commands: Any) -> None:
@@ -38,19 +42,28 @@ def add_commands(commands: Any) -> None:
         ("map", _map, "stage 5: COLMAP models"),
     ]
     for name, function, text in stages:
-        more = "" if function is _reconstruct else ". Flags not given are those of the last command on the same output."
+        more = "" if function is _reconstruct else CONTINUED
         _add_stage(commands.add_parser(name, help=text, description=text + more), function)
     _add_evaluate(commands)
 
 
 def _add_stage(command: argparse.ArgumentParser, function: Command) -> None:
     command.set_defaults(command=function)
-    command.add_argument("images", type=Path, help="folder of photos, with sub-folders")
-    command.add_argument("-o", "--output", type=Path, help="output folder (default: IMAGES-lgsfm, beside the photos)")
+    command.add_argument("images", type=_folder, help="folder of photos, with sub-folders")
+    command.add_argument(
+        "-o", "--output", type=_folder, help="output folder (default: IMAGES-lgsfm, beside the photos)"
+    )
     command.add_argument("--quiet", action="store_true", help="no progress, only the result")
     if function is _reconstruct:
         command.add_argument("--json", action="store_true", help="print the summary as JSON")
     add_flags(command, Settings)
+
+
+def _folder(text: str) -> Path:
+    """A path; the empty one, as of a variable that is not set, would be the working folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name of the folder is empty")
+    return Path(text)
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -64,43 +77,43 @@ def _add_evaluate(commands: Any) -> None:
 
 # --------------------------------------------------------------------------------- commands
 def _reconstruct(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    run = _run(arguments, given_flags(arguments, Settings), terminal)
-    run.reconstruct()
+    with _run(arguments, given_flags(arguments, Settings), terminal) as run:
+        run.reconstruct()
     _say_cameras(run.summary, terminal)
     print(json.dumps(asdict(run.summary), indent=2, ensure_ascii=False) if arguments.json else table(run.summary))
 
 
 def _extract(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
-    report = run.extract()
-    print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.failed)} skipped")
-    print(run.features_path)
+    with _continued_run(arguments, terminal) as run:
+        report = run.extract()
+        print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.failed)} skipped")
+        print(run.features_path)
 
 
 def _pairs(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
-    run.select_pairs()
-    print(run.workspace.pairs)
+    with _continued_run(arguments, terminal) as run:
+        run.select_pairs()
+        print(run.workspace.pairs)
 
 
 def _match(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
-    report = run.match()
-    print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.skipped)} without features")
-    print(run.matches_path)
+    with _continued_run(arguments, terminal) as run:
+        report = run.match()
+        print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.skipped)} without features")
+        print(run.matches_path)
 
 
 def _database(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
-    report = run.build_database()
-    _say_cameras(run.summary, terminal)
-    print(f"{report.num_verified} of {report.num_pairs} matched pairs verified, {report.num_inliers} inliers")
-    print(run.workspace.database)
+    with _continued_run(arguments, terminal) as run:
+        report = run.build_database()
+        _say_cameras(run.summary, terminal)
+        print(f"{report.num_verified} of {report.num_pairs} matched pairs verified, {report.num_inliers} inliers")
+        print(run.workspace.database)
 
 
 def _map(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    run = _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
-    run.map()
+    with _continued_run(arguments, terminal) as run:
+        run.map()
     print(table(run.summary))
 
 
@@ -114,6 +127,10 @@ def _run(
 ) -> Run:
     settings = Settings.from_flags(flags)
     return Run(arguments.images, arguments.output, settings, terminal, is_continued=is_continued)
+
+
+def _continued_run(arguments: argparse.Namespace, terminal: Terminal) -> Run:
+    return _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
 
 
 def _continued_flags(arguments: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
@@ -164,8 +181,11 @@ def table(summary: Summary) -> str:
     if len(summary.models) > 1:
         others = ", ".join(f"{model['path']} ({model['num_reg_images']})" for model in summary.models[1:])
         lines.append(f"Other models         {others}")
-    if summary.unregistered:
-        lines.append(f"Not registered       {_some(summary.unregistered)}")
+    unregistered = [name for name in summary.unregistered if name not in summary.failed_images]
+    if unregistered:
+        lines.append(f"Not registered       {_some(unregistered)}")
+    if summary.failed_images:
+        lines.append(f"Skipped, unusable    {_some(list(summary.failed_images))}")
     return "\n".join(lines)
 
 
