@@ -380,7 +380,7 @@ def test_one_camera_for_photos_of_two_sizes(photos: Path, tmp_path: Path) -> Non
     with Image.open(photos / "view07.jpg") as picture:
         picture.resize((400, 300)).save(photos / "view07.jpg")
     ended = run("reconstruct", photos, "-o", tmp_path / "out", *QUICK, "--camera-mode", "single")
-    assert_explained(ended, "400x300, 800x600", "--camera-mode auto")
+    assert_explained(ended, "400x300 as view07.jpg, 800x600 as view05.jpg", "--camera-mode auto")
 
 
 @pytest.mark.parametrize(
