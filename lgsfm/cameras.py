@@ -17,10 +17,19 @@ from .errors import InputError, unknown_name
 from .exif import Exif
 from .poses import read_reconstruction
 
-__all__ = ["DEFAULT_FOCAL_FACTOR", "PIXEL_CENTRE", "Camera", "camera_of_exif", "camera_of_model", "parse_camera"]
+__all__ = [
+    "DEFAULT_FOCAL_FACTOR",
+    "ESTIMATED",
+    "PIXEL_CENTRE",
+    "Camera",
+    "camera_of_exif",
+    "camera_of_model",
+    "parse_camera",
+]
 
 PIXEL_CENTRE = 0.5  # of COLMAP's top-left pixel, in both axes
 DEFAULT_FOCAL_FACTOR = 1.2  # guessed focal length per long image edge, as COLMAP does
+GUESS, ESTIMATED = "a guess", "estimated from the matches"
 MODELS = tuple(name for name in pycolmap.CameraModelId.__members__ if name != "INVALID")
 
 
@@ -31,7 +40,7 @@ class Camera:
     model: COLMAP's name of the camera model
     size: (width, height) [px] of the stored image
     params: in COLMAP's order and pixels
-    source: where they came from, in words: "EXIF", "given", "model PATH", "a guess"
+    source: where they came from, in words: "EXIF", "given", "model PATH", "a guess", "estimated from the matches"
     """
 
     model: str
@@ -84,9 +93,6 @@ class Camera:
         camera = self.colmap
         camera.rescale(*size)
         return Camera(self.model, size, tuple(map(float, camera.params)), self.source)
-
-
-GUESS = "a guess"
 
 
 def camera_of_exif(exif: Exif, size: tuple[int, int]) -> Camera:

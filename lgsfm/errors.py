@@ -54,8 +54,8 @@ class PoseError(LgsfmError):
     num_matches: all matches
     """
 
-    def __init__(self, num_inliers: int, num_matches: int, what: str = "pose") -> None:
-        super().__init__(f"no reliable {what}: {num_inliers} inliers of {num_matches} matches")
+    def __init__(self, num_inliers: int, num_matches: int, what: str = "pose", reason: str = "") -> None:
+        super().__init__(f"no reliable {what}: {num_inliers} inliers of {num_matches} matches{reason}")
         self.num_inliers = num_inliers
         self.num_matches = num_matches
 

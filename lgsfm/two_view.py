@@ -35,6 +35,7 @@ from .errors import InputError, PoseError, unknown_name
 from .estimators import Estimator, RelativePose, View
 from .estimators.colmap import refine_pose
 from .estimators.opencv import poses_of_homography
+from .focal import search_focals
 from .options import Options, option
 from .registry import available, component_class
 
@@ -53,6 +54,7 @@ AUTO_ERROR = 0.001  # of the long edge: one pixel of a photo that was reduced to
 MIN_POINTS = 8  # below this nothing is estimated
 HOMOGRAPHY_SHARE = 0.8  # of the inliers that a homography explains in a planar scene; COLMAP's max_H_inlier_ratio
 CALIBRATED_SHARE = 0.9  # of the inliers of a fundamental matrix that a right focal length explains
+MAX_OPEN_DEG = 30  # by which unknown focal lengths may turn a pose that is called reliable
 MAX_FALSE_ALARMS = 1e-4  # expected number of poses as good by chance
 AMBIGUOUS_SHARE = 0.95  # of the inliers of the best pose of a plane, from which another one may be right too
 SAME_ROTATION = 0.02  # Frobenius norm of the difference of rotations that are one (0.8 degrees)
@@ -67,6 +69,11 @@ class TwoViewOptions(Options):
     )
     max_error_px: float = option(
         0.0, "largest epipolar error of an inlier, in pixels of the photo; 0 is 0.1 % of its long edge", minimum=0
+    )
+    unknown_focal: str = option(
+        "estimate",
+        "where EXIF does not tell the focal length: estimate it from the matches, or take the usual guess",
+        choices=("estimate", "guess"),
     )
     min_inliers: int = option(15, "a pose with fewer is not reliable", minimum=5)
     seed: int = option(0, "of the random numbers", minimum=0)
@@ -93,7 +100,7 @@ class TwoViewPose:
     configuration: one of `CONFIGURATIONS`
     alternative: another pose that explains a planar pair nearly as well, or None
     inliers: (K,) bool, which of the matches agree with the pose
-    cameras: the intrinsics that were used, of both photos
+    cameras: the intrinsics that were used, of both photos; ``source`` says where they came from
     max_error_px: largest epipolar error of an inlier [px]
     median_angle_deg: median angle between the rays of an inlier; near 0 the translation is uncertain
     estimator: its name
@@ -197,8 +204,8 @@ def estimate_pose(
     Args:
         points0: (K, 2) [px] of the stored photo 0.
         points1: (K, 2) [px] of the stored photo 1, row by row the matches of ``points0``.
-        camera0: intrinsics of photo 0.
-        camera1: intrinsics of photo 1.
+        camera0: intrinsics of photo 0; a guess is replaced by an estimate, see `lgsfm.focal`.
+        camera1: likewise of photo 1.
         options: see `TwoViewOptions`.
 
     Raises:
@@ -206,11 +213,14 @@ def estimate_pose(
     """
     options = options or TwoViewOptions()
     points0, points1 = _checked(points0, points1)
+    error_px = options.error_px(camera0.size, camera1.size)
+    open_deg = 0.0
+    if options.unknown_focal == "estimate" and (camera0.is_guess or camera1.is_guess) and len(points0) >= MIN_POINTS:
+        camera0, camera1, open_deg = search_focals(points0, points1, camera0, camera1, error_px)
     view0 = View(camera0.ideal_points(points0), camera0.focal_px)
     view1 = View(camera1.ideal_points(points1), camera1.focal_px)
     known = np.isfinite(view0.points).all(1) & np.isfinite(view1.points).all(1)  # a lens model may end before the image
     view0, view1 = view0._replace(points=view0.points[known]), view1._replace(points=view1.points[known])
-    error_px = options.error_px(camera0.size, camera1.size)
     estimator = make_estimator(options.estimator)
     if len(view0.points) < MIN_POINTS:
         raise PoseError(0, len(points0))
@@ -219,6 +229,13 @@ def estimate_pose(
     is_chance = log_false_alarms(len(found.agree), count, chance) > math.log10(MAX_FALSE_ALARMS)
     if count < options.min_inliers or is_chance:
         raise PoseError(count, len(points0))
+    if open_deg > MAX_OPEN_DEG and found.configuration != "panoramic":
+        raise PoseError(
+            count,
+            len(points0),
+            reason=", but the focal lengths are unknown, and others that fit nearly as well turn the pose by up to "
+            f"{open_deg:.0f} degrees. Give the focal lengths (--camera0, --camera1)",
+        )
     inliers = np.zeros(len(points0), bool)
     inliers[known] = found.agree
     angles = ray_angles(unit_rays(view0)[found.agree] @ found.pose.rotation.T, unit_rays(view1)[found.agree])

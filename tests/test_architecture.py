@@ -24,7 +24,8 @@ LAYERS = [
     {"summary"},
     {"settings"},
     {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
-    {"cameras", "drawing", "epipolar"},  # what serves them
+    {"focal"},  # what serves them
+    {"cameras", "drawing", "epipolar"},
     {"registry", "store", "child", "principal_point", "poses", "files"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},

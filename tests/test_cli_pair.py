@@ -55,6 +55,7 @@ def test_pose_says_all_that_people_need(photos):
     ):
         assert text in done.out
     assert "GUESS" not in done.out + done.err
+    assert "ESTIMATED" not in done.out + done.err
 
 
 def test_pose_as_json_is_the_true_one(photos, courtyard):
@@ -71,12 +72,15 @@ def test_a_guessed_focal_length_is_said_loudly_and_a_given_one_is_used(photos, t
     bare = tmp_path / "bare.png"
     Image.fromarray(read_photo(photos[1]).rgb).save(bare)
     done = run("pose", photos[0], bare, *SIFT)
-    assert "Warning: the focal length of" in done.err
-    assert "is a GUESS" in done.err
-    assert "(a GUESS)" in done.out
+    assert "bare.png is unknown" in done.err
+    assert "is ESTIMATED FROM THE MATCHES" in done.err
+    assert "(ESTIMATED FROM THE MATCHES)" in done.out
+    done = run("pose", photos[0], bare, *SIFT, "--unknown-focal", "guess")
+    assert "is A GUESS" in done.err
+    assert "(A GUESS)" in done.out
     done = run("pose", photos[0], bare, *SIFT, "--camera1", "1000", "--json")
     assert json.loads(done.out)["cameras"][1]["focal_px"] == 1000
-    assert "GUESS" not in done.err
+    assert "unknown" not in done.err
 
 
 def test_no_pose_is_an_honest_error(photos, tmp_path, texture):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..cameras import Camera
+from ..cameras import ESTIMATED, Camera
 from ..drawing import MAX_LINES, draw_matches, save_picture
 from ..epipolar import quaternion_wxyz
 from ..errors import InputError, PoseError
@@ -219,10 +219,10 @@ class _Sources:
 # --------------------------------------------------------------------------------- what people see
 def _warn_of_guesses(source: Source, pose: TwoViewPose, terminal: Terminal) -> None:
     for i, camera in enumerate(pose.cameras):
-        if camera.is_guess:
+        if camera.is_guess or camera.source == ESTIMATED:
             terminal.say(
-                f"Warning: the focal length of {source.names[i]} is a GUESS, {camera.focal_px:.0f} px, and the pose "
-                f"depends on it. Give --camera{i} if you know better."
+                f"Warning: the focal length of {source.names[i]} is unknown. {camera.focal_px:.0f} px is "
+                f"{camera.source.upper()}, and the pose depends on it. Give --camera{i} if you know better."
             )
     if pose.alternative:
         terminal.say("Warning: the matches lie on a plane, which two poses explain; the second is the alternative.")
@@ -245,7 +245,7 @@ def _report(source: Source, pose: TwoViewPose, matrices: dict[str, TwoViewMatrix
             f"                     translation     {_row(pose.alternative.translation, 6)}",
         ]
     for name, camera in zip(source.names, pose.cameras, strict=True):
-        focal = "a GUESS" if camera.is_guess else camera.source
+        focal = camera.source.upper() if camera.is_guess or camera.source == ESTIMATED else camera.source
         lines.append(f"Focal length         {camera.focal_px:.1f} px ({focal})  {name}")
     for name, found in matrices.items():
         rows = "\n".join(f"  {_row(row, 9)}" for row in found.matrix)

@@ -23,6 +23,7 @@ import numpy as np
 import lgsfm
 from lgsfm.cameras import Camera, parse_camera
 from lgsfm.errors import InputError, PoseError
+from lgsfm.evaluation import pose_auc
 from lgsfm.finished import FinishedRun
 from lgsfm.poses import load_poses
 from lgsfm.registry import available
@@ -97,7 +98,7 @@ def row(cases: list[Case], options: TwoViewOptions) -> str:
             errors.append(error_deg(case, pose.rotation, pose.translation))
     milliseconds = 1000 * (time.perf_counter() - start) / len(cases)
     wrong = sum(WRONG_DEG < error < 180 for error in errors)
-    auc = " / ".join(f"{value:.1f}" for value in lgsfm.evaluation.pose_auc(np.array(errors), THRESHOLDS_DEG).values())
+    auc = " / ".join(f"{value:.1f}" for value in pose_auc(np.array(errors), THRESHOLDS_DEG).values())
     return f"{auc} | {reliable} of {len(cases)}, {wrong} wrong | {milliseconds:.0f}"
 
 
