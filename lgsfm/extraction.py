@@ -12,7 +12,7 @@ from typing import TypeVar
 from .errors import InputError
 from .extractors import Extractor
 from .images import MIN_EDGE_PX, Photo, file_digest, read_photo
-from .store import digest_of, orientation_of, source_of
+from .store import digest_of, is_intact, orientation_of, source_of
 from .types import Features, Progress
 
 __all__ = ["ExtractionReport", "extract_features"]
@@ -49,7 +49,7 @@ def extract_features(
     is_strict: bool = False,
     progress: Progress | None = None,
 ) -> ExtractionReport:
-    """Fills the store with the features of the images; an entry made from the same view of the same bytes is kept.
+    """Fills the store with the features of the images; an intact entry of the same view of the same bytes is kept.
 
     Args:
         image_dir: the folder that ``names`` are relative to.
@@ -73,7 +73,8 @@ def extract_features(
     def is_finished(name: str) -> bool:
         if not digest_of(store, name) or (name in views and orientation_of(store, name) != views[name]):
             return False
-        return bool(source_of(store, name)) and source_of(store, name) == _digest(image_dir / name)
+        is_same_photo = bool(source_of(store, name)) and source_of(store, name) == _digest(image_dir / name)
+        return is_same_photo and is_intact(store, name)
 
     for name in names:
         (report.reused if is_finished(name) else todo).append(name)

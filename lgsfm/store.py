@@ -20,10 +20,19 @@ from typing import Any, Generic, Self, TypeVar
 import h5py
 import numpy as np
 
-from .errors import CacheError
+from .errors import CacheError, InputError
 from .types import Features, Matches, Pair
 
-__all__ = ["FORMAT", "FeatureStore", "MatchStore", "digest_of", "orientation_of", "source_of", "sources_of"]
+__all__ = [
+    "FORMAT",
+    "FeatureStore",
+    "MatchStore",
+    "digest_of",
+    "is_intact",
+    "orientation_of",
+    "source_of",
+    "sources_of",
+]
 
 FORMAT = 1  # of the entries below; part of every cache identity
 COMPLETE = "complete"
@@ -53,6 +62,14 @@ def orientation_of(store: Mapping[str, Features], name: str) -> int | None:
         code = store.attribute(name, "orientation")
         return None if code is None else int(code)
     return store[name].orientation if name in store else None
+
+
+def is_intact(store: Mapping[str, Features], name: str) -> bool:
+    """Whether an entry can be read and is what was written."""
+    try:
+        return store[name].digest == digest_of(store, name)
+    except (KeyError, CacheError):
+        return False
 
 
 def sources_of(store: Mapping[Pair, Matches], pair: Pair) -> tuple[str, str] | None:
@@ -159,10 +176,13 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
     def _mapped_errors(self, key: Key | None = None) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError, ValueError, KeyError) as exc:  # h5py raises all of these for damage
+        except CacheError:
+            raise
+        except (OSError, RuntimeError, ValueError, KeyError, InputError) as exc:
+            # h5py raises all of these for damage, and arrays of other shapes are refused as features or matches
             entry = f"{self.path}: entry {key!r}" if key else self.path
             raise CacheError(
-                f"{entry} cannot be read or written: {exc}. Free some disk space, "
+                f"{entry} cannot be read or written: {one_line(exc)}. Free some disk space, "
                 "or delete the file if it is damaged; the next run makes it again."
             ) from exc
 
@@ -249,6 +269,12 @@ class MatchStore(_Store[Pair, Matches]):
         group.attrs["source0"], group.attrs["source1"] = value.sources
 
 
+def one_line(exc: Exception) -> str:
+    """What an error says, without the line breaks and the length of HDF5's reports."""
+    text = " ".join(str(exc).strip("'\"").split())
+    return text if len(text) <= 160 else f"{text[:160]}..."
+
+
 def _quoted(name: str) -> str:
     """An image name as one HDF5 link name; injective, so that a-b/c and a/b-c never meet."""
     return name.replace("%", "%25").replace("/", "%2F")
@@ -268,14 +294,16 @@ def _open(path: Path, mode: str) -> h5py.File:
         raise CacheError(f"{path} cannot be opened: {exc.strerror}. Check the folder and its permissions.") from exc
     except OSError as exc:
         if exc.errno is not None:  # the system's trouble (no locks, too many files), not the file's
-            raise CacheError(f"{path} cannot be opened: {exc}.") from exc
+            raise CacheError(f"{path} cannot be opened: {one_line(exc)}.") from exc
         if mode == "r":
-            raise CacheError(f"{path} cannot be opened: {exc}. Delete it; the next run makes it again.") from exc
+            raise CacheError(
+                f"{path} cannot be opened: {one_line(exc)}. Delete it; the next run makes it again."
+            ) from exc
         if _is_readable(path):
             raise CacheError(f"{path} is open for reading in this process. Close that store first.") from exc
         aside = _free_name(path.with_suffix(".damaged"))
         path.rename(aside)
-        logger.warning("%s is damaged (%s): set aside as %s, starting it anew.", path, exc, aside.name)
+        logger.warning("%s is damaged (%s): set aside as %s, starting it anew.", path, one_line(exc), aside.name)
         return h5py.File(path, mode)
 
 

@@ -9,6 +9,7 @@ import pytest
 from lgsfm.errors import InputError
 from lgsfm.extraction import MIN_EDGE_PX, extract_features, read_ahead
 from lgsfm.extractors import ExtractorOptions
+from lgsfm.store import FeatureStore
 from lgsfm.types import Features
 
 
@@ -73,6 +74,15 @@ def test_a_second_run_computes_nothing(folder):
     again, calls = ToyExtractor(), []
     report = extract_features(folder, NAMES, again, store, progress=lambda *call: calls.append(call))
     assert (report.reused, report.computed, again.seen, calls) == (NAMES, [], [], [])
+
+
+def test_a_damaged_entry_is_computed_again(folder, tmp_path):
+    with FeatureStore(tmp_path / "s.h5", {"extractor": "toy"}) as store:
+        extract_features(folder, NAMES, ToyExtractor(), store)
+        store.file["c.png/keypoints"][0, 0] += 1
+        report = extract_features(folder, NAMES, ToyExtractor(), store)
+        assert (report.computed, report.reused) == (["c.png"], ["a.png", "é/b c.png"])
+        np.testing.assert_allclose(store["c.png"].keypoints, [[29.5, 19.5]])
 
 
 def test_a_changed_photo_is_computed_again(folder, save_photo):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lgsfm.errors import CacheError
-from lgsfm.store import FORMAT, FeatureStore, MatchStore, digest_of, source_of, sources_of
+from lgsfm.store import FORMAT, FeatureStore, MatchStore, digest_of, is_intact, one_line, source_of, sources_of
 from lgsfm.types import Features, Matches
 
 IDENTITY = {"extractor": "sift", "options": {"name": "é 中"}}
@@ -261,3 +261,47 @@ def test_kill_9_loses_no_finished_entry(tmp_path):
             store["new.jpg"] = features()
             assert same(features(), store["new.jpg"])
         assert not list(tmp_path.glob("*.damaged"))
+
+
+# --- damage inside -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("signature", [b"SNOD", b"TREE", b"HEAP"])
+def test_damage_inside_is_one_line_that_says_what_to_do(tmp_path, signature):
+    path = tmp_path / "s.h5"
+    with FeatureStore(path, IDENTITY) as store:
+        store["a.jpg"] = features()
+    path.write_bytes(path.read_bytes().replace(signature, b"XXXX"))
+
+    def read_all():
+        with FeatureStore(path) as store:
+            for name in store:
+                assert store[name].digest
+
+    with pytest.raises(CacheError) as caught:
+        read_all()
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 350 + len(str(path))
+    assert str(path) in str(caught.value)
+    assert "elete" in str(caught.value)
+
+
+def test_a_long_report_of_hdf5_becomes_one_short_line():
+    text = one_line(OSError("Can't read data\n  (file read failed:\n" + "errno = 5, " * 100))
+    assert text.startswith("Can't read data (file read failed: errno = 5,")
+    assert len(text) < 170
+    assert "\n" not in text
+
+
+def test_an_entry_whose_data_changed_is_not_intact(tmp_path):
+    path = tmp_path / "s.h5"
+    with FeatureStore(path, IDENTITY) as store:
+        store["a.jpg"], store["b.jpg"] = features(), features(seed=1)
+        assert is_intact(store, "a.jpg")
+        assert not is_intact(store, "c.jpg")
+        store.file["a.jpg/keypoints"][3, 0] += 1
+        assert not is_intact(store, "a.jpg")
+        assert is_intact(store, "b.jpg")
+        del store.file["b.jpg/scores"]
+        assert not is_intact(store, "b.jpg")
+    assert is_intact({"a.jpg": features()}, "a.jpg")
