@@ -12,6 +12,7 @@ The estimators (`lgsfm.estimators`) only propose; inliers, kind and trust are ju
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -261,11 +262,8 @@ def estimate_fundamental(
         PoseError: fewer matches than ``min_inliers`` agree on one.
     """
     options = options or TwoViewOptions()
-    points0, points1 = _checked(points0, points1)
-    estimator = make_estimator(options.estimator)
-    found = estimator.fundamental(points0, points1, error_px, options.seed) if len(points0) >= MIN_POINTS else None
-    inliers = np.zeros(len(points0), bool) if found is None else sampson_errors(found, points0, points1) <= error_px
-    return _matrix(found, inliers, options, "fundamental matrix")
+    estimate = make_estimator(options.estimator).fundamental
+    return _matrix("fundamental matrix", estimate, sampson_errors, points0, points1, error_px, options)
 
 
 def estimate_homography(
@@ -277,11 +275,8 @@ def estimate_homography(
         PoseError: fewer matches than ``min_inliers`` agree on one.
     """
     options = options or TwoViewOptions()
-    points0, points1 = _checked(points0, points1)
-    estimator = make_estimator(options.estimator)
-    found = estimator.homography(points0, points1, error_px, options.seed) if len(points0) >= MIN_POINTS else None
-    inliers = np.zeros(len(points0), bool) if found is None else transfer_errors(found, points0, points1) <= error_px
-    return _matrix(found, inliers, options, "homography")
+    estimate = make_estimator(options.estimator).homography
+    return _matrix("homography", estimate, transfer_errors, points0, points1, error_px, options)
 
 
 def make_estimator(name: str) -> Estimator:
@@ -296,7 +291,19 @@ def _checked(points0: np.ndarray, points1: np.ndarray) -> tuple[np.ndarray, np.n
     return points0, points1
 
 
-def _matrix(found: np.ndarray | None, inliers: np.ndarray, options: TwoViewOptions, name: str) -> TwoViewMatrix:
+def _matrix(
+    name: str,
+    estimate: Callable[[np.ndarray, np.ndarray, float, int], np.ndarray | None],
+    errors: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    points0: np.ndarray,
+    points1: np.ndarray,
+    error_px: float,
+    options: TwoViewOptions,
+) -> TwoViewMatrix:
+    """A matrix between pixels and the matches within ``error_px`` of it."""
+    points0, points1 = _checked(points0, points1)
+    found = estimate(points0, points1, error_px, options.seed) if len(points0) >= MIN_POINTS else None
+    inliers = np.zeros(len(points0), bool) if found is None else errors(found, points0, points1) <= error_px
     if found is None or inliers.sum() < options.min_inliers:
         raise PoseError(int(inliers.sum()), len(inliers), name)
     scale = found[2, 2] if abs(found[2, 2]) > 1e-12 * np.abs(found).max() else np.abs(found).max()

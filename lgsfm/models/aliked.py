@@ -168,9 +168,15 @@ class DescriptorHead(nn.Module):
         features = F.selu(F.linear(sampled, self.sf_conv.weight[:, :, 0, 0]))
         return F.normalize(features.flatten(1) @ self.agg_weights.flatten(0, 1), dim=1)
 
+    def no_descriptors(self, keypoints: Tensor) -> Tensor:
+        """(0, C), for an image without keypoints."""
+        return keypoints.new_zeros(0, self.agg_weights.shape[-1])
+
     def forward(self, feature_map: Tensor, keypoints: Tensor) -> Tensor:
         """Descriptors (N, C) at ``keypoints`` (N, 2) [px] of a dense, normalised (1, C, H, W) feature map."""
         _, channels, height, width = feature_map.shape
+        if not len(keypoints):
+            return self.no_descriptors(keypoints)
         rows = pixel_rows(feature_map)
         corner = patch_corners(keypoints, height, width)
         index = patch_pixels(corner, width)

@@ -123,6 +123,8 @@ class FastAliked(nn.Module):
 
     def describe(self, levels: list[Tensor], frame: Frame, keypoints: Tensor) -> Tensor:
         """(N, dim) descriptors; keypoints (N, 2) [px] of the unpadded image."""
+        if not len(keypoints):
+            return self.desc_head.no_descriptors(keypoints)
         pyramid = [Level(pixel_rows(level), *level.shape[-2:]) for level in levels]
         head = self.desc_head
         pixels = patch_pixels(patch_corners(keypoints, frame.height, frame.width), frame.width)

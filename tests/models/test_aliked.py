@@ -64,6 +64,15 @@ def test_fast_path_equals_the_plain_one_at_any_size(size):
     assert torch.allclose(descriptors, fast_descriptors, atol=1e-4)
 
 
+@pytest.mark.parametrize("variant", ["aliked-n16", "aliked-t16"])
+@pytest.mark.parametrize("path", [lambda net: net, FastAliked], ids=["plain", "fast"])
+def test_an_image_without_keypoints_has_no_descriptors(variant, path):
+    net = path(Aliked(variant).eval())
+    found, descriptors = net(torch.rand(1, 3, 4, 40), 100, 0.0)  # all within the border
+    assert len(found.keypoints) == len(found.scores) == 0
+    assert descriptors.shape == (0, VARIANTS[variant].dim)
+
+
 def test_deformable_convolution_with_whole_pixel_offsets_is_a_shifted_convolution():
     torch.manual_seed(1)
     x, weight = torch.rand(1, 4, 9, 12), torch.rand(5, 4, 3, 3)
