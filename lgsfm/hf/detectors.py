@@ -7,7 +7,7 @@ pixel, and its coarse scores tie, so that more points pass the non-maximum suppr
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +21,7 @@ from .config import AlikedConfig, SuperPointConfig
 if TYPE_CHECKING:
     from ..models.aliked import Detections
 
-__all__ = ["AlikedDetector", "Detect", "SuperPointDetector", "make_detector", "published_weights"]
+__all__ = ["AlikedDetector", "Detect", "SuperPointDetector", "make_detector"]
 
 Detect = Callable[[Tensor], Keypoints]  # (1, C, H, W) float32 in [0, 1] -> keypoints in px of that image
 
@@ -29,14 +29,6 @@ Detect = Callable[[Tensor], Keypoints]  # (1, C, H, W) float32 in [0, 1] -> keyp
 def make_detector(config: SuperPointConfig | AlikedConfig) -> SuperPointDetector | AlikedDetector:
     """The detector of a configuration, with random weights."""
     return AlikedDetector(config) if isinstance(config, AlikedConfig) else SuperPointDetector(config)
-
-
-def published_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published weights of a detector with the parameter names of `SuperPointDetector` or `AlikedDetector`."""
-    if "convPa.weight" not in state:
-        return dict(state)
-    split = {key: key.rpartition(".") for key in state}
-    return {f"{HUGGING_FACE[module]}.{name}": state[key] for key, (module, _, name) in split.items()}
 
 
 class SuperPointDetector(nn.Module):

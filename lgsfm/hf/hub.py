@@ -117,7 +117,7 @@ def read_weights(name: str | Path, source: Source) -> dict[str, Tensor]:
     if published is None:
         return weights.read_tensors(_locate(name, WEIGHTS_FILE, source))
     from ..models.lightglue import from_original
-    from .detectors import published_weights
+    from ..models.superpoint import to_hugging_face
 
     offline = source.local_files_only
     state = weights.load(weights.fetch(published.matcher, offline=offline))
@@ -126,7 +126,7 @@ def read_weights(name: str | Path, source: Source) -> dict[str, Tensor]:
     if not any(key.startswith("transformer_layers.") for key in state):
         state = from_original(state)
     detector = weights.load(weights.fetch(published.detector, offline=offline))
-    return state | {f"keypoint_detector.{key}": value for key, value in published_weights(detector).items()}
+    return state | {f"keypoint_detector.{key}": value for key, value in to_hugging_face(detector).items()}
 
 
 def write(path: Path, data: bytes) -> None:

@@ -198,3 +198,11 @@ def to_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         module, _, parameter = key.rpartition(".")
         renamed[f"{names.get(module, module)}.{parameter}"] = value
     return renamed
+
+
+def to_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in the layout of Hugging Face; what is not of the original layout stays as it is."""
+    if "convPa.weight" not in state:
+        return dict(state)
+    split = {key: key.rpartition(".") for key in state}
+    return {f"{HUGGING_FACE[module]}.{name}": state[key] for key, (module, _, name) in split.items()}
