@@ -2,10 +2,15 @@
 
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
+from two_view_scenes import angle_deg, direction_deg
 
 import lgsfm
 from lgsfm import weights
+from lgsfm.errors import PoseError
+from lgsfm.poses import load_poses
 
 SMALL = {"features": "aliked", "max_keypoints": 1024, "max_edge_px": 800}
 
@@ -29,9 +34,55 @@ def test_a_planar_facade_has_exact_poses(real_photos, tmp_path):
     assert truth.median_rotation_error_deg < 0.5
 
 
+def true_pose(folder, name0, name1):
+    poses = load_poses(folder / "ground_truth.txt")
+    R = poses[name1].rotation @ poses[name0].rotation.T
+    return R, poses[name1].rotation @ (poses[name0].centre - poses[name1].centre)
+
+
+def test_the_pose_of_two_photos_is_that_of_the_reference(real_photos):
+    folder = real_photos / "lund-door"
+    paths = [folder / "images" / name for name in ("DSC_0002.JPG", "DSC_0006.JPG")]
+    pose = lgsfm.estimate_relative_pose(*paths, features="aliked")
+    R, t = true_pose(folder, "DSC_0002.JPG", "DSC_0006.JPG")
+    assert [camera.source for camera in pose.cameras] == ["EXIF", "EXIF"]
+    assert angle_deg(pose.rotation, R) < 0.5
+    assert direction_deg(pose.translation, t) < 3
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_turned_copy_has_the_same_pose_up_to_the_turn(quarters, real_photos, tmp_path):
+    paths = [real_photos / "lund-door" / "images" / name for name in ("DSC_0002.JPG", "DSC_0006.JPG")]
+    turned = tmp_path / "turned.png"
+    Image.fromarray(np.rot90(lgsfm.read_photo(paths[1]).rgb, -quarters)).save(turned, compress_level=1)
+    straight = lgsfm.estimate_relative_pose(*paths, **SMALL)
+    pose = lgsfm.estimate_relative_pose(paths[0], turned, camera1=straight.cameras[1].focal_px, **SMALL)
+    c, s = [(1, 0), (0, 1), (-1, 0), (0, -1)][quarters]
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+    assert angle_deg(pose.rotation, turn @ straight.rotation) < 0.1
+    assert direction_deg(pose.translation, turn @ straight.translation) < 1
+    assert pose.num_inliers > 0.95 * straight.num_inliers
+
+
+def test_a_focal_length_that_nobody_tells_is_found(real_photos):
+    folder = real_photos / "fountain-p11"
+    names = ("0003.jpg", "0005.jpg")
+    pose = lgsfm.estimate_relative_pose(*(folder / "images" / name for name in names), features="aliked")
+    assert pose.cameras[0].source == "estimated from the matches"
+    assert pose.cameras[0].focal_px == pytest.approx(2759, rel=0.05)
+    assert angle_deg(pose.rotation, true_pose(folder, *names)[0]) < 1
+
+
+def test_photos_of_different_places_have_no_pose(real_photos):
+    paths = [real_photos / name for name in ("lund-door/images/DSC_0002.JPG", "kermit/images")]
+    kermit = sorted(paths[1].iterdir())[0]
+    with pytest.raises(PoseError, match="no reliable pose"):
+        lgsfm.estimate_relative_pose(paths[0], kermit, **SMALL)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["kermit", "monstree-exif6", "sacre-coeur"])
+@pytest.mark.parametrize("name", ["cyprus-rotated", "kermit", "monstree-exif6", "sacre-coeur"])
 def test_all_photos_register(name, real_photos, tmp_path):
-    """Little texture; EXIF orientations 1 and 6 mixed; ten cameras."""
+    """Two photos turned in the pixels; little texture; EXIF orientations 1 and 6 mixed; ten cameras."""
     summary = lgsfm.reconstruct(real_photos / name / "images", tmp_path / "out", features="aliked")
     assert summary.unregistered == []
