@@ -46,8 +46,10 @@ def test_the_pose_of_two_photos_is_that_of_the_reference(real_photos):
     pose = lgsfm.estimate_relative_pose(*paths, features="aliked")
     R, t = true_pose(folder, "DSC_0002.JPG", "DSC_0006.JPG")
     assert [camera.source for camera in pose.cameras] == ["EXIF", "EXIF"]
-    assert angle_deg(pose.rotation, R) < 0.5
+    assert angle_deg(pose.rotation, R) < 1.2  # EXIF is 5 % off
     assert direction_deg(pose.translation, t) < 3
+    refined = lgsfm.estimate_relative_pose(*paths, camera0=2440, camera1=2440, features="aliked")
+    assert angle_deg(refined.rotation, R) < 0.2
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
