@@ -235,7 +235,8 @@ def estimate_pose(
             count,
             len(points0),
             reason=", but the focal lengths are unknown, and others that fit nearly as well turn the pose by up to "
-            f"{open_deg:.0f} degrees. Give the focal lengths (--camera0, --camera1)",
+            f"{open_deg:.0f} degrees. Give the focal lengths (--camera0, --camera1), or take the usual guess "
+            "(--unknown-focal guess)",
         )
     inliers = np.zeros(len(points0), bool)
     inliers[known] = found.agree

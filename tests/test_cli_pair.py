@@ -95,6 +95,19 @@ def test_no_pose_is_an_honest_error(photos, tmp_path, texture):
     assert (done.code, json.loads(done.out)["configuration"]) == (1, "degenerate")
 
 
+def test_a_matrix_is_told_where_there_is_no_pose(photos, tmp_path):
+    """A photo and a part of it: a homography, but no focal length and so no pose."""
+    image = read_photo(photos[0]).rgb
+    for name, part in (("all.png", image), ("part.png", image[40:, 60:])):
+        Image.fromarray(part).save(tmp_path / name)
+    done = run("pose", tmp_path / "all.png", tmp_path / "part.png", *SIFT, "--homography", "--min-inliers", "2000")
+    assert done.code == 1
+    assert done.out == ""
+    done = run("pose", tmp_path / "all.png", tmp_path / "part.png", *SIFT, "--homography", "--json")
+    matrix = np.array(json.loads(done.out)["homography"]["matrix"])
+    assert np.allclose(matrix, [[1, 0, -60], [0, 1, -40], [0, 0, 1]], atol=1)
+
+
 @pytest.mark.parametrize("estimator", ["magsac", "ransac", "colmap", "poselib"])
 def test_estimators_agree(photos, courtyard, estimator):
     if estimator == "poselib":

@@ -11,6 +11,7 @@ import lgsfm
 from lgsfm import weights
 from lgsfm.errors import PoseError
 from lgsfm.poses import load_poses
+from lgsfm.two_view import estimate_homography
 
 SMALL = {"features": "aliked", "max_keypoints": 1024, "max_edge_px": 800}
 
@@ -73,6 +74,18 @@ def test_a_focal_length_that_nobody_tells_is_found(real_photos):
     assert pose.cameras[0].source == "estimated from the matches"
     assert pose.cameras[0].focal_px == pytest.approx(2759, rel=0.05)
     assert angle_deg(pose.rotation, true_pose(folder, *names)[0]) < 1
+
+
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_the_homography_of_a_plane_is_that_of_the_reference(number, real_photos):
+    folder = real_photos / "graf"
+    photos = sorted((folder / "images").iterdir())
+    pair = lgsfm.match_pair(photos[0], photos[number - 1], features="aliked")
+    found = estimate_homography(pair.points0, pair.points1, 2.0)
+    truth = np.loadtxt(folder / f"H1to{number}p")
+    corners = np.array([[100, 100, 1], [700, 100, 1], [700, 540, 1], [100, 540, 1.0]])
+    ours, theirs = (corners @ H.T for H in (found.matrix, truth))
+    assert np.abs(ours[:, :2] / ours[:, 2:] - theirs[:, :2] / theirs[:, 2:]).max() < 6
 
 
 def test_photos_of_different_places_have_no_pose(real_photos):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,29 +87,32 @@ def add_commands(commands: Any) -> None:
 
 # --------------------------------------------------------------------------------- commands
 def _pose(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    """Prints what can be told, and then fails if the pose or a matrix that was asked for has no reliable answer."""
     sources = _Sources(arguments, terminal)
     source = sources.of(arguments.image0, arguments.image1)
     options = sources.settings.two_view
-    names = {"image0": source.names[0], "image1": source.names[1]}
-    try:
-        pose = estimate_pose(source.pair.points0, source.pair.points1, *source.cameras, options=options)
-    except PoseError as exc:
-        if arguments.json:
-            counts = {"num_matches": exc.num_matches, "num_inliers": exc.num_inliers}
-            print(json.dumps({**names, "configuration": "degenerate", **counts}, indent=2, ensure_ascii=False))
-        raise
-    matrices = {}
-    for name, estimate in (("fundamental", estimate_fundamental), ("homography", estimate_homography)):
-        if getattr(arguments, name):
-            matrices[name] = estimate(source.pair.points0, source.pair.points1, pose.max_error_px, options)
+    points = source.pair.points0, source.pair.points1
+    error_px = options.error_px(*(features.image_size for features in source.pair.features))
+    asked: dict[str, Callable[[], Any]] = {"pose": lambda: estimate_pose(*points, *source.cameras, options=options)}
+    if arguments.fundamental:
+        asked["fundamental"] = lambda: estimate_fundamental(*points, error_px, options)
+    if arguments.homography:
+        asked["homography"] = lambda: estimate_homography(*points, error_px, options)
+    found: dict[str, Any] = {}
+    failures: list[PoseError] = []
+    for name, estimate in asked.items():
+        try:
+            found[name] = estimate()
+        except PoseError as exc:
+            failures.append(exc)
     if arguments.json:
-        others = {
-            name: {"matrix": m.matrix.tolist(), "num_inliers": int(m.inliers.sum())} for name, m in matrices.items()
-        }
-        print(json.dumps({**names, **pose.to_dict(), **others}, indent=2, ensure_ascii=False))
-        return
-    _warn_of_guesses(source, pose, terminal)
-    print(_report(source, pose, matrices))
+        print(json.dumps(_as_json(source, found), indent=2, ensure_ascii=False))
+    elif found:
+        if "pose" in found:
+            _warn_of_guesses(source, found["pose"], terminal)
+        print(_report(source, found))
+    if failures:
+        raise failures[0]
 
 
 def _show(arguments: argparse.Namespace, terminal: Terminal) -> None:
@@ -230,7 +234,26 @@ def _warn_of_guesses(source: Source, pose: TwoViewPose, terminal: Terminal) -> N
         terminal.say("Warning: the matches do not fit the focal lengths; a wrong focal length or lens distortion.")
 
 
-def _report(source: Source, pose: TwoViewPose, matrices: dict[str, TwoViewMatrix]) -> str:
+def _as_json(source: Source, found: dict[str, Any]) -> dict[str, Any]:
+    """What was found, as plain values; a pair without a pose is degenerate."""
+    values: dict[str, Any] = {"image0": source.names[0], "image1": source.names[1], "num_matches": len(source.pair)}
+    values |= found["pose"].to_dict() if "pose" in found else {"configuration": "degenerate"}
+    for name, matrix in found.items():
+        if isinstance(matrix, TwoViewMatrix):
+            values[name] = {"matrix": matrix.matrix.tolist(), "num_inliers": int(matrix.inliers.sum())}
+    return values
+
+
+def _report(source: Source, found: dict[str, Any]) -> str:
+    lines = _pose_lines(source, found["pose"]) if "pose" in found else []
+    for name, matrix in found.items():
+        if isinstance(matrix, TwoViewMatrix):
+            lines.append(f"{name.capitalize():20} {int(matrix.inliers.sum())} inliers of {len(matrix.inliers)} matches")
+            lines += [f"  {_row(row, 9)}" for row in matrix.matrix]
+    return "\n".join(lines)
+
+
+def _pose_lines(source: Source, pose: TwoViewPose) -> list[str]:
     lines = [
         f"Relative pose        cam1_from_cam0, {pose.configuration}",
         f"Rotation             {pose.rotation_angle_deg:.3f}° about {_row(pose.rotation_axis)}",
@@ -247,10 +270,7 @@ def _report(source: Source, pose: TwoViewPose, matrices: dict[str, TwoViewMatrix
     for name, camera in zip(source.names, pose.cameras, strict=True):
         focal = camera.source.upper() if camera.is_guess or camera.source == ESTIMATED else camera.source
         lines.append(f"Focal length         {camera.focal_px:.1f} px ({focal})  {name}")
-    for name, found in matrices.items():
-        rows = "\n".join(f"  {_row(row, 9)}" for row in found.matrix)
-        lines.append(f"{name.capitalize():20} {int(found.inliers.sum())} inliers\n{rows}")
-    return "\n".join(lines)
+    return lines
 
 
 def _translation(pose: TwoViewPose) -> str:
