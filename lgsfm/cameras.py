@@ -58,6 +58,13 @@ class Camera:
             )
         if not all(math.isfinite(value) for value in self.params) or self.focal_px <= 0:
             raise InputError(f"The parameters of a camera must be finite, its focal length positive: {self.params}.")
+        principal = self.colmap.principal_point_idxs()
+        if any(not 0 <= self.params[i] <= edge for i, edge in zip(principal, self.size, strict=False)):
+            point = ", ".join(f"{self.params[i]:g}" for i in principal)
+            raise InputError(
+                f"The principal point ({point}) of a camera must lie in its photo, which has "
+                f"{self.size[0]}x{self.size[1]} pixels."
+            )
 
     @property
     def colmap(self) -> pycolmap.Camera:
@@ -111,7 +118,9 @@ def camera_of_model(folder: Path, image_name: str, size: tuple[int, int]) -> Cam
     """
     model = read_reconstruction(folder)
     wanted = PurePosixPath(image_name.replace("\\", "/"))
-    found = [image for image in model.images.values() if _ends_alike(PurePosixPath(image.name), wanted)]
+    found = [image for image in model.images.values() if image.name == wanted.as_posix()] or [
+        image for image in model.images.values() if _ends_alike(PurePosixPath(image.name), wanted)
+    ]
     if len(found) != 1:
         problem = "has no image" if not found else f"has {len(found)} images"
         raise InputError(f"The model in '{folder}' {problem} named '{image_name}'. Give the camera as numbers.")
@@ -134,7 +143,7 @@ def parse_camera(text: str, image_name: str, size: tuple[int, int]) -> Camera:
     Raises:
         InputError: it is none of these.
     """
-    if Path(text).is_dir():
+    if text and Path(text).is_dir():
         return camera_of_model(Path(text), image_name, size)
     first, *rest = (part.strip() for part in text.split(","))
     try:

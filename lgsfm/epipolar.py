@@ -24,6 +24,7 @@ __all__ = [
     "sampson_errors",
     "transfer_errors",
     "unit_rays",
+    "width_of",
 ]
 
 
@@ -149,3 +150,8 @@ def log_false_alarms(matches: int, inliers: int, chance: float) -> float:
 
 def _log_binomial(n: int, k: int) -> float:
     return (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(10)
+
+
+def width_of(points: np.ndarray) -> float:
+    """Standard deviation [px] of points (N, 2) across the line that fits them best: 0 for points on one line."""
+    return float(np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[-1]) / math.sqrt(len(points))

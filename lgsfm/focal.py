@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .cameras import ESTIMATED, Camera
-from .epipolar import epipolar_errors, pose_inliers, unit_rays
+from .epipolar import best_rotation, epipolar_errors, pose_inliers, unit_rays
 from .estimators import RelativePose, View
 from .estimators.opencv import MagsacEstimator
 
@@ -29,16 +29,21 @@ STEPS = (1.16, 1.08, 1.04)  # factors by which the best ones are then changed
 FEW = 300  # matches that rate the grid
 USUAL = 0.1  # share of the matches that a focal length loses at e times, or 1/e of, one long edge
 ONE_CAMERA = 0.5  # likewise for focal lengths whose ratio is e, if the photos are of one size
+ZOOMS = (0.2, 5.0)  # that are recognised as such
+SAME_ZOOM = 1.01  # up to which two photos have one focal length
+ZOOM_SHARE = 0.8  # of the matches that a zoom and a rotation explain
 NEARLY = 0.96  # of the best score
 SEED = 0
 
 
 class FocalSearch(NamedTuple):
-    """Cameras with the focal lengths that fit best, and by how much [deg] others that nearly fit turn the pose."""
+    """Cameras with the focal lengths that fit best, by how much [deg] others that nearly fit turn the pose, and how
+    many were tried."""
 
     camera0: Camera
     camera1: Camera
     open_deg: float
+    trials: int
 
 
 class _Trial(NamedTuple):
@@ -61,7 +66,12 @@ def search_focals(
         error_px: largest epipolar error of an inlier [px].
     """
     few = np.random.default_rng(SEED).permutation(len(points0))[:FEW]
+    zoom = zoom_of(points0, points1, camera0, camera1, error_px)
+    if zoom is not None and abs(math.log(zoom)) < math.log(SAME_ZOOM):  # the camera turned on the spot
+        return FocalSearch(_scaled(camera0, 1.0), _scaled(camera1, 1.0), 0.0, 1)
     candidates = [*_grid(camera0, camera1), *_implied(points0, points1, camera0, camera1, error_px)]
+    if zoom is not None:
+        candidates += [(a, a * zoom) for a, _ in _grid(camera0, camera1)]
     coarse = [_tried(points0[few], points1[few], camera0, camera1, factors, error_px) for factors in candidates]
     start = max(coarse, key=lambda trial: trial.rating).factors
     trials = [_tried(points0, points1, camera0, camera1, start, error_px)]
@@ -77,7 +87,9 @@ def search_focals(
             for factors in _neighbours(best.factors, step, camera0, camera1)
         ]
     best = max(trials, key=lambda trial: trial.rating)
-    return FocalSearch(_scaled(camera0, best.factors[0]), _scaled(camera1, best.factors[1]), _open_deg(best, trials))
+    return FocalSearch(
+        _scaled(camera0, best.factors[0]), _scaled(camera1, best.factors[1]), _open_deg(best, trials), len(coarse)
+    )
 
 
 def _tried(
@@ -103,6 +115,29 @@ def _grid(camera0: Camera, camera1: Camera) -> list[tuple[float, float]]:
     """Factors of the guesses that are tried first; 1 for what is no guess."""
     sides = [[edges / _edges(c) for edges in GRID] if c.is_guess else [1.0] for c in (camera0, camera1)]
     return [(a, b) for a in sides[0] for b in sides[1]]
+
+
+def zoom_of(
+    points0: np.ndarray, points1: np.ndarray, camera0: Camera, camera1: Camera, error_px: float
+) -> float | None:
+    """By how much more camera 1 is zoomed than the guesses say, if nothing but zoom and rotation is to be seen."""
+    ideal0, ideal1 = (
+        camera0.ideal_points(points0),
+        camera1.ideal_points(points1) * (camera0.focal_px / camera1.focal_px),
+    )
+    H = MagsacEstimator().homography(ideal0, ideal1, 2 * error_px, SEED)
+    if H is None or not (camera0.is_guess and camera1.is_guess):
+        return None
+    focal = np.array([camera0.focal_px, camera0.focal_px, 1.0])
+    H = H * focal / focal[:, None]
+    zoom = math.sqrt(abs(float(np.linalg.det(H[:2, :2])))) / abs(float(H[2, 2])) if H[2, 2] else math.nan
+    if not ZOOMS[0] < zoom < ZOOMS[1]:
+        return None
+    rays0 = unit_rays(View(ideal0, camera0.focal_px))
+    rays1 = unit_rays(View(ideal1 / zoom, camera0.focal_px))
+    unzoomed = H / np.array([zoom, zoom, 1.0])[:, None]
+    _, turned = best_rotation(unzoomed, rays0, rays1, 2 * error_px / camera0.focal_px)
+    return zoom if turned.mean() >= ZOOM_SHARE else None
 
 
 def _implied(

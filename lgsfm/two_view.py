@@ -4,7 +4,7 @@ The estimators (`lgsfm.estimators`) only propose; inliers, kind and trust are ju
 
 - an inlier lies within ``max_error_px`` of its epipolar line (Sampson error) and in front of both cameras;
 - a pose is reliable if it has enough inliers and that many would not come about by chance: the expected number of
-  poses with as good a support among random matches is below `MAX_FALSE_ALARMS` (L. Moisan, P. Moulon, P. Monasse:
+  poses with as good a support among random matches is below 10^`LOG_FALSE_ALARMS` (L. Moisan, P. Moulon, P. Monasse:
   "Automatic Homographic Registration of a Pair of Images, with A Contrario Elimination of Outliers", IPOL 2012);
 - the kind follows COLMAP's rules: homography and fundamental matrix against essential matrix.
 """
@@ -31,6 +31,7 @@ from .epipolar import (
     sampson_errors,
     transfer_errors,
     unit_rays,
+    width_of,
 )
 from .errors import InputError, PoseError, unknown_name
 from .estimators import Estimator, RelativePose, View
@@ -54,9 +55,10 @@ CONFIGURATIONS = ("calibrated", "uncalibrated", "planar", "panoramic")  # "degen
 AUTO_ERROR = 0.001  # of the long edge: one pixel of a photo that was reduced to 1000
 MIN_POINTS = 8  # below this nothing is estimated
 HOMOGRAPHY_SHARE = 0.8  # of the inliers that a homography explains in a planar scene; COLMAP's max_H_inlier_ratio
+LEAST_CALIBRATED_SHARE = 0.75  # likewise, below which a pose is not reliable
 CALIBRATED_SHARE = 0.9  # of the inliers of a fundamental matrix that a right focal length explains
 MAX_OPEN_DEG = 30  # by which unknown focal lengths may turn a pose that is called reliable
-MAX_FALSE_ALARMS = 1e-4  # expected number of poses as good by chance
+LOG_FALSE_ALARMS = -12  # decimal logarithm of the expected number of poses as good by chance
 AMBIGUOUS_SHARE = 0.95  # of the inliers of the best pose of a plane, from which another one may be right too
 SAME_ROTATION = 0.02  # Frobenius norm of the difference of rotations that are one (0.8 degrees)
 
@@ -77,7 +79,7 @@ class TwoViewOptions(Options):
         choices=("estimate", "guess"),
     )
     min_inliers: int = option(15, "a pose with fewer is not reliable", minimum=5)
-    seed: int = option(0, "of the random numbers", minimum=0)
+    seed: int = option(0, "of the random numbers", minimum=0, maximum=2**31 - 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -215,21 +217,30 @@ def estimate_pose(
     options = options or TwoViewOptions()
     points0, points1 = _checked(points0, points1)
     error_px = options.error_px(camera0.size, camera1.size)
-    open_deg = 0.0
-    if options.unknown_focal == "estimate" and (camera0.is_guess or camera1.is_guess) and len(points0) >= MIN_POINTS:
-        camera0, camera1, open_deg = search_focals(points0, points1, camera0, camera1, error_px)
-    view0 = View(camera0.ideal_points(points0), camera0.focal_px)
-    view1 = View(camera1.ideal_points(points1), camera1.focal_px)
-    known = np.isfinite(view0.points).all(1) & np.isfinite(view1.points).all(1)  # a lens model may end before the image
-    view0, view1 = view0._replace(points=view0.points[known]), view1._replace(points=view1.points[known])
     estimator = make_estimator(options.estimator)
-    if len(view0.points) < MIN_POINTS:
+    known = _have_rays(camera0, points0) & _have_rays(camera1, points1)
+    if known.sum() < MIN_POINTS:
         raise PoseError(0, len(points0))
+    open_deg, trials = 0.0, 1
+    if options.unknown_focal == "estimate" and (camera0.is_guess or camera1.is_guess):
+        search = search_focals(points0[known], points1[known], camera0, camera1, error_px)
+        camera0, camera1, open_deg, trials = search
+    view0 = View(camera0.ideal_points(points0[known]), camera0.focal_px)
+    view1 = View(camera1.ideal_points(points1[known]), camera1.focal_px)
     found = _judged(estimator, view0, view1, error_px, options.seed)
-    count, chance = int(found.agree.sum()), chance_of_line(camera1.size, error_px)
-    is_chance = log_false_alarms(len(found.agree), count, chance) > math.log10(MAX_FALSE_ALARMS)
-    if count < options.min_inliers or is_chance:
+    count = int(found.agree.sum())
+    chance = max(chance_of_line(camera.size, error_px) for camera in (camera0, camera1))
+    alarms = log_false_alarms(len(found.agree), count, chance) + math.log10(trials)
+    if count < options.min_inliers or alarms > LOG_FALSE_ALARMS:
         raise PoseError(count, len(points0))
+    if min(width_of(points[known][found.agree]) for points in (points0, points1)) < 2 * error_px:
+        raise PoseError(count, len(points0), reason=", but they lie on one line or point")
+    if found.configuration == "uncalibrated" and count < LEAST_CALIBRATED_SHARE * found.possible:
+        raise PoseError(
+            count,
+            len(points0),
+            reason=f", but {found.possible} would agree with other focal lengths or lenses. Check the cameras",
+        )
     if open_deg > MAX_OPEN_DEG and found.configuration != "panoramic":
         raise PoseError(
             count,
@@ -252,6 +263,11 @@ def estimate_pose(
         median_angle_deg=float(np.degrees(np.median(angles))),
         estimator=options.estimator,
     )
+
+
+def _have_rays(camera: Camera, points: np.ndarray) -> np.ndarray:
+    """(K,) bool: the points that the lens model knows; some end before the image does."""
+    return np.isfinite(camera.ideal_points(points)).all(axis=1)
 
 
 def estimate_fundamental(
@@ -319,6 +335,7 @@ class _Judged(NamedTuple):
     agree: np.ndarray
     configuration: str
     alternative: RelativePose | None = None
+    possible: int = 0  # matches that agree with the fundamental matrix, whatever the focal lengths
 
 
 NO_POSE = RelativePose(np.eye(3), np.zeros(3))
@@ -337,15 +354,21 @@ def _judged(estimator: Estimator, view0: View, view1: View, error_px: float, see
         scale = np.array([focal, focal, 1.0])
         H_rays = H * scale / scale[:, None]
         R, turned = best_rotation(H_rays, rays0, rays1, 2 * error_px / focal)
-        if turned.sum() >= HOMOGRAPHY_SHARE * count:
+        if turned.sum() >= max(HOMOGRAPHY_SHARE * count, MIN_POINTS):
             return _Judged(RelativePose(R, np.zeros(3)), turned, "panoramic")
         on_plane = transfer_errors(H, points0, points1) <= 2 * error_px
+        if pose is None or not agree.any():  # some estimators find nothing on a perfect plane
+            planes = poses_of_homography(H_rays)
+            agrees = [pose_inliers(plane, rays0, rays1, error_px / focal) for plane in planes]
+            pose, agree = max(zip(planes, agrees, strict=True), key=lambda item: item[1].sum(), default=(pose, agree))
+            count = int(agree.sum())
         if pose is not None and (on_plane & agree).sum() >= HOMOGRAPHY_SHARE * count:
             pose, alternative = _pose_of_plane(view0, view1, pose, H_rays, on_plane, error_px)
             return _Judged(pose, pose_inliers(pose, rays0, rays1, error_px / focal), "planar", alternative)
     F = estimator.fundamental(points0, points1, error_px, seed)
     possible = 0 if F is None else int((sampson_errors(F, points0, points1) <= error_px).sum())
-    return _Judged(pose or NO_POSE, agree, "calibrated" if count >= CALIBRATED_SHARE * possible else "uncalibrated")
+    name = "calibrated" if count >= CALIBRATED_SHARE * possible else "uncalibrated"
+    return _Judged(pose or NO_POSE, agree, name, possible=possible)
 
 
 def _pose_of_plane(

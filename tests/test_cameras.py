@@ -33,6 +33,8 @@ def test_text_may_be_a_focal_length_or_a_model():
         ("PINHOLE,1,2,3", "PINHOLE has the parameters fx, fy, cx, cy, not 3 numbers"),
         ("PINHOL,1,2,3,4", "Did you mean 'PINHOLE'"),
         ("-5", "focal length positive"),
+        ("PINHOLE,1000,1000,2000,600", "principal point \\(2000, 600\\) of a camera must lie in its photo"),
+        ("", "is no camera"),
         ("nan", "must be finite"),
         ("PINHOLE,a,2,3,4", "is no camera"),
     ],
@@ -81,6 +83,13 @@ def test_a_model_gives_the_camera_of_its_image(tmp_path):
     assert camera.params == pytest.approx(tuple(truth.params))
     assert "model" in camera.source
     assert parse_camera(str(tmp_path), image.name, size) == camera
+    twin = pycolmap.Image(name=f"sub/{image.name}", camera_id=image.camera_id, image_id=99, frame_id=99)
+    frame = pycolmap.Frame(frame_id=99, rig_id=image.frame.rig_id)
+    frame.add_data_id(twin.data_id)
+    model.add_frame(frame)
+    model.add_image(twin)
+    model.write(tmp_path)
+    assert camera_of_model(tmp_path, image.name, size) == camera  # the exact name comes first
     with pytest.raises(InputError, match=r"has no image named 'other\.jpg'"):
         camera_of_model(tmp_path, "other.jpg", size)
     with pytest.raises(InputError, match="No COLMAP model"):

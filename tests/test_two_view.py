@@ -97,7 +97,32 @@ def test_points_off_the_plane_decide_between_the_two_poses():
 def test_a_wrong_focal_length_is_noticed():
     made = scene("relief", focals=(1500, 1500))
     assert pose_of(made).configuration == "calibrated"
-    assert pose_of(made, camera0=camera(900), camera1=camera(900)).configuration == "uncalibrated"
+    poses = [pose_of(made, camera0=camera(focal), camera1=camera(focal)) for focal in (1400, 1150, 1100, 1070)]
+    assert "uncalibrated" in [pose.configuration for pose in poses]
+    with pytest.raises(PoseError, match=r"\d+ would agree with other focal lengths or lenses"):
+        pose_of(made, camera0=camera(900), camera1=camera(900))
+
+
+def test_points_on_a_line_or_a_spot_have_no_pose(options):
+    rng = np.random.default_rng(0)
+    line = np.column_stack((np.linspace(100, 1400, 100), np.linspace(100, 1000, 100)))
+    for points0, points1 in (
+        (line, line + np.array([3, 0])),
+        (line + rng.normal(0, 0.3, line.shape), line + np.array([40, 0]) + rng.normal(0, 0.3, line.shape)),
+        (np.full((100, 2), 500.0), np.full((100, 2), 520.0)),
+    ):
+        with pytest.raises(PoseError):
+            estimate_pose(points0, points1, camera(1500), camera(1500), options)
+
+
+@pytest.mark.parametrize("shift", [(20, 0), (0, 20), (60, 30)])
+def test_a_perfect_plane_that_moves_sideways_has_a_pose(options, shift):
+    if options.estimator == "ransac":
+        pytest.skip("plain RANSAC is here for comparison; it does not find every plane")
+    points0 = np.random.default_rng(0).uniform((100, 100), (1400, 1000), (200, 2))
+    pose = estimate_pose(points0, points0 + shift, camera(1500), camera(1500), options)
+    assert pose.num_inliers == 200
+    assert pose.configuration in ("planar", "panoramic")
 
 
 def test_lens_distortion_is_taken_out():

@@ -16,6 +16,7 @@ __all__ = ["ColmapEstimator", "refine_pose"]
 
 CONFIDENCE = 0.9999
 MIN_TRIALS, MAX_TRIALS = 100, 10_000
+MIN_REFINED = 6  # inliers: one more than a pose has degrees of freedom
 
 
 class ColmapEstimator:
@@ -46,7 +47,12 @@ class ColmapEstimator:
 
 
 def refine_pose(view0: View, view1: View, pose: RelativePose, inliers: np.ndarray) -> RelativePose:
-    """The pose with the least sum of squared Sampson errors over the inliers (N,) near a given one."""
+    """The pose with the least sum of squared Sampson errors over the inliers (N,) near a given one.
+
+    With fewer than `MIN_REFINED` inliers the given one comes back.
+    """
+    if np.sum(inliers) < MIN_REFINED or not (np.isfinite(pose.rotation).all() and np.isfinite(pose.translation).all()):
+        return pose  # COLMAP would end the process
     motion = pycolmap.Rigid3d(pycolmap.Rotation3d(pose.rotation), pose.translation)
     found = pycolmap.refine_relative_pose(
         motion, _pinhole(view0), view0.points, _pinhole(view1), view1.points, np.asarray(inliers, bool)
