@@ -12,7 +12,7 @@ from .errors import InputError
 from .exif import stored_to_upright, turn_upright
 from .types import Features
 
-__all__ = ["MAX_LINES", "draw_matches", "save_picture"]
+__all__ = ["MAX_LINES", "check_picture_name", "draw_matches", "save_picture"]
 
 GAP_PX = 8  # between the photos
 BAR_PX = 34  # height of the strip with the text
@@ -74,8 +74,7 @@ def draw_matches(
 
 def save_picture(path: Path, picture: np.ndarray) -> None:
     """Writes (H, W, 3) uint8 RGB as PNG, JPEG or WebP. Raises `InputError` if that fails."""
-    if path.suffix.lower() not in FORMATS:
-        raise InputError(f"A picture cannot be written as '{path}': its name must end in {', '.join(FORMATS)}.")
+    check_picture_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
@@ -83,6 +82,12 @@ def save_picture(path: Path, picture: np.ndarray) -> None:
         raise InputError(
             f"The picture {path} cannot be written: {exc.strerror or exc}. Choose another with -o."
         ) from exc
+
+
+def check_picture_name(path: Path) -> None:
+    """Raises `InputError` for a name whose ending is of no format that pictures are written in."""
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"A picture cannot be written as '{path}': its name must end in {', '.join(FORMATS)}.")
 
 
 def _panel(image: np.ndarray, size: tuple[int, int], edge_px: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from .errors import InputError
 from .files import read_json
 from .images import read_header
 from .pair import MatchedPair
+from .poses import load_poses
 from .store import FeatureStore, MatchStore
 from .types import Matches, canonical_pair
 from .workspace import Workspace
@@ -23,16 +25,22 @@ __all__ = ["FinishedRun"]
 class FinishedRun:
     """An output folder of `lgsfm reconstruct`.
 
+    Args:
+        output: the folder.
+        image_dir: of the photos; None means where they were.
+
     Raises:
         InputError: it is none, or its features or matches are missing.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, image_dir: Path | None = None) -> None:
         self.workspace = Workspace(Path(output))
         self.options = read_json(self.workspace.options)
         if not self.options:
             raise InputError(f"'{output}' is no output folder of lgsfm: it has no options.json.")
-        self.image_dir = Path(str(read_json(self.workspace.summary).get("image_dir", "")))
+        self.image_dir = Path(image_dir or str(read_json(self.workspace.summary).get("image_dir", "")))
+        if not self.image_dir.is_dir():
+            raise InputError(f"The photos of {output} are not in '{self.image_dir}' any more. Name them: --images DIR.")
 
     @cached_property
     def features(self) -> FeatureStore:
@@ -66,9 +74,10 @@ class FinishedRun:
         wanted = Path(text).as_posix()
         if wanted in self.features:
             return wanted
-        folder = self.image_dir.as_posix()
-        if wanted.startswith(f"{folder}/") and wanted.removeprefix(f"{folder}/") in self.features:
-            return wanted.removeprefix(f"{folder}/")
+        with suppress(ValueError):  # not below the folder
+            relative = Path(text).resolve().relative_to(self.image_dir.resolve()).as_posix()
+            if relative in self.features:
+                return relative
         found = [name for name in self.features if f"/{name}".endswith(f"/{wanted}")]
         if len(found) != 1:
             problem = "no image" if not found else f"{len(found)} images"
@@ -98,9 +107,6 @@ class FinishedRun:
         """The refined camera of an image in the best model; where it is not registered, that of EXIF or a guess."""
         size = self.features[name].image_size
         model = self.workspace.sparse / "0"
-        if model.is_dir():
-            try:
-                return camera_of_model(model, name, size)
-            except InputError:
-                pass  # not registered
+        if model.is_dir() and name in load_poses(model):
+            return camera_of_model(model, name, size)
         return camera_of_exif(read_header(self.image_dir / name).exif, size)

@@ -22,7 +22,7 @@ from .cameras import Camera, camera_of_exif, parse_camera
 from .errors import InputError
 from .exif import Exif, turned_clockwise
 from .extractors import Extractor, is_rotation_invariant
-from .images import photo_from_array, read_header, read_photo
+from .images import MIN_EDGE_PX, photo_from_array, read_header, read_photo
 from .matchers import Matcher
 from .settings import PairSettings, choose_features
 from .two_view import TwoViewPose, estimate_pose
@@ -88,23 +88,41 @@ class PairMatcher:
         if isinstance(image, Features):
             return image
         edge_px = self.extractor.options.max_edge_px or None
-        if isinstance(image, np.ndarray):
-            return self.extractor.extract(photo_from_array(image, edge_px, orientation=orientation or 1))
-        if orientation is None and self.settings.upright.upright == "off":
-            orientation = 1
-        return self.extractor.extract(read_photo(Path(image), edge_px, orientation=orientation))
+        if isinstance(image, (str, os.PathLike)):
+            if orientation is None and self.settings.upright.upright == "off":
+                orientation = 1
+            photo = read_photo(Path(image), edge_px, orientation=orientation)
+        else:
+            photo = photo_from_array(_pixels(image), edge_px, orientation=orientation or 1)
+        if min(photo.rgb.shape[:2]) < MIN_EDGE_PX:
+            where = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
+            raise InputError(f"{where}an image must have {MIN_EDGE_PX} pixels along each edge to be matched.")
+        return self.extractor.extract(photo)
 
-    def match(self, image0: Image, image1: Image) -> MatchedPair:
+    def match(self, image0: Image, image1: Image, *, known: dict[str, Features] | None = None) -> MatchedPair:
         """Matches of two images; with ``--upright auto`` image 1 is turned if only so the two agree.
+
+        Args:
+            image0: a file, pixels, or features.
+            image1: likewise.
+            known: features of files, path -> features; what is not there yet is added, as it is seen unturned.
 
         Raises:
             InputError: an image cannot be used, or features are of another kind than the matcher's.
         """
-        features0, features1 = self.extract(image0), self.extract(image1)
+        features0, features1 = (self._known(image, known) for image in (image0, image1))
         turn = self._turn(features0, features1, image1)
         if turn is not None:
             features1 = turn
         return self.match_features(features0, features1)
+
+    def _known(self, image: Image, known: dict[str, Features] | None) -> Features:
+        if known is None or not isinstance(image, (str, os.PathLike)):
+            return self.extract(image)
+        key = os.fspath(image)
+        if key not in known:
+            known[key] = self.extract(image)
+        return known[key]
 
     def match_features(self, features0: Features, features1: Features) -> MatchedPair:
         """Matches of the features of two images."""
@@ -252,6 +270,10 @@ def _with_features(matches: Matches, image0: Image, image1: Image) -> MatchedPai
         return matches
     if not isinstance(image0, Features) or not isinstance(image1, Features):
         raise InputError("Matches mean nothing without their keypoints: give the features as images, or a MatchedPair.")
+    if len(matches) and (
+        matches.indices.min() < 0 or (matches.indices.max(axis=0) >= (len(image0), len(image1))).any()
+    ):
+        raise InputError("The matches are not of these features: they count more keypoints than there are.")
     return MatchedPair(matches.indices, matches.scores, matches.sources, features=(image0, image1))
 
 
@@ -267,6 +289,18 @@ def camera_of(image: Image, size: tuple[int, int], given: Camera | str | float |
     if given is not None:
         return parse_camera(str(given), name, size)
     return camera_of_exif(read_header(Path(name)).exif if name else Exif(), size)
+
+
+def _pixels(image: Any) -> np.ndarray:
+    """The pixels of an array, or of a picture of Pillow."""
+    if isinstance(image, np.ndarray):
+        return image
+    if hasattr(image, "convert") and hasattr(image, "mode"):
+        return np.asarray(image.convert("RGB"))
+    raise InputError(
+        f"An image is a path, an array (H, W, 3) of type uint8, a picture of Pillow or Features, not "
+        f"{type(image).__name__}."
+    )
 
 
 def _as_key(flags: dict[str, Any]) -> str:

@@ -82,7 +82,7 @@ class Run:
         self._check_early()
         self.workspace = Workspace.open(output or default_output(self.image_dir), self.image_dir)
         self.lock = self.workspace.lock()
-        self.summary = Summary(str(self.image_dir), str(self.workspace.root), num_images=len(self.names))
+        self.summary = Summary(str(self.image_dir.resolve()), str(self.workspace.root), num_images=len(self.names))
         self.summary.adopt(self.workspace.summary, None if is_continued else self.workspace.kept_fields())
         known = read_json(self.workspace.options) if is_continued else {}
         self.made: dict[str, Any] = {name: known[name] for name in ("extractor", "matcher") if name in known}

@@ -5,7 +5,9 @@ The estimators (`lgsfm.estimators`) only propose; inliers, kind and trust are ju
 - an inlier lies within ``max_error_px`` of its epipolar line (Sampson error) and in front of both cameras;
 - a pose is reliable if it has enough inliers and that many would not come about by chance: the expected number of
   poses with as good a support among random matches is below 10^`LOG_FALSE_ALARMS` (L. Moisan, P. Moulon, P. Monasse:
-  "Automatic Homographic Registration of a Pair of Images, with A Contrario Elimination of Outliers", IPOL 2012);
+  "Automatic Homographic Registration of a Pair of Images, with A Contrario Elimination of Outliers", IPOL 2012). Wrong
+  matches of real photos are not random but in rows, as facades are: of 175 pairs of photos of different places the best
+  reached 10^-16, while one in a hundred right poses of an indoor sequence falls short of 10^-18;
 - the kind follows COLMAP's rules: homography and fundamental matrix against essential matrix.
 """
 
@@ -58,7 +60,7 @@ HOMOGRAPHY_SHARE = 0.8  # of the inliers that a homography explains in a planar 
 LEAST_CALIBRATED_SHARE = 0.75  # likewise, below which a pose is not reliable
 CALIBRATED_SHARE = 0.9  # of the inliers of a fundamental matrix that a right focal length explains
 MAX_OPEN_DEG = 30  # by which unknown focal lengths may turn a pose that is called reliable
-LOG_FALSE_ALARMS = -12  # decimal logarithm of the expected number of poses as good by chance
+LOG_FALSE_ALARMS = -18  # see above
 AMBIGUOUS_SHARE = 0.95  # of the inliers of the best pose of a plane, from which another one may be right too
 SAME_ROTATION = 0.02  # Frobenius norm of the difference of rotations that are one (0.8 degrees)
 

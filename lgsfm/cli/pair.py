@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..cameras import ESTIMATED, Camera
-from ..drawing import MAX_LINES, draw_matches, save_picture
+from ..drawing import MAX_LINES, check_picture_name, draw_matches, save_picture
 from ..epipolar import quaternion_wxyz
 from ..errors import InputError, PoseError
 from ..finished import FinishedRun
@@ -21,11 +21,13 @@ from ..pairing import read_pairs
 from ..settings import PairSettings
 from ..two_view import (
     TwoViewMatrix,
+    TwoViewOptions,
     TwoViewPose,
     estimate_fundamental,
     estimate_homography,
     estimate_pose,
 )
+from ..types import Features
 from .flags import add_flags, given_flags
 from .terminal import Terminal
 
@@ -64,15 +66,21 @@ def add_commands(commands: Any) -> None:
         "outliers red.",
     )
     show.set_defaults(command=_show)
-    show.add_argument("images", nargs="*", metavar="IMAGE", help="two photos; with --run two names; none with --list")
+    show.add_argument("photos", nargs="*", metavar="IMAGE", help="two photos; with --run two names; none with --list")
     show.add_argument("-o", "--output", type=Path, help="picture (default: matches.png), or folder (default: matches)")
     show.add_argument("--list", type=Path, metavar="FILE", help="draw each pair of a file with two names per line")
-    show.add_argument("--images", type=Path, dest="image_dir", metavar="DIR", help="folder of the photos of --list")
     show.add_argument(
-        "--max-lines", type=int, default=MAX_LINES, metavar="N", help=f"matches drawn as lines; 0: all ({MAX_LINES})"
+        "--max-lines",
+        type=_not_negative,
+        default=MAX_LINES,
+        metavar="N",
+        help=f"matches drawn as lines; 0: all ({MAX_LINES})",
     )
-    show.add_argument("--edge-px", type=int, default=1000, metavar="N", help="long edge of each photo (1000)")
+    show.add_argument("--edge-px", type=_positive, default=1000, metavar="N", help="long edge of each photo (1000)")
     for command in (pose, show):
+        command.add_argument(
+            "--images", type=Path, dest="image_dir", metavar="DIR", help="folder of the photos of --run or --list"
+        )
         command.add_argument("--run", type=Path, metavar="OUT", help="take the matches of a finished run, compute none")
         command.add_argument("--quiet", action="store_true", help="only the result")
         for i in (0, 1):
@@ -85,9 +93,21 @@ def add_commands(commands: Any) -> None:
         add_flags(command, PairSettings)
 
 
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return int(text)
+
+
+def _not_negative(text: str) -> int:
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return int(text)
+
+
 # --------------------------------------------------------------------------------- commands
 def _pose(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    """Prints what can be told, and then fails if the pose or a matrix that was asked for has no reliable answer."""
+    """Prints what can be told, and then fails if there is no reliable pose."""
     sources = _Sources(arguments, terminal)
     source = sources.of(arguments.image0, arguments.image1)
     options = sources.settings.two_view
@@ -99,33 +119,39 @@ def _pose(arguments: argparse.Namespace, terminal: Terminal) -> None:
     if arguments.homography:
         asked["homography"] = lambda: estimate_homography(*points, error_px, options)
     found: dict[str, Any] = {}
-    failures: list[PoseError] = []
+    failures: dict[str, PoseError] = {}
     for name, estimate in asked.items():
         try:
             found[name] = estimate()
         except PoseError as exc:
-            failures.append(exc)
+            failures[name] = exc
+    if "pose" in found:
+        _warn_of_guesses(source, found["pose"], terminal)
     if arguments.json:
         print(json.dumps(_as_json(source, found), indent=2, ensure_ascii=False))
     elif found:
-        if "pose" in found:
-            _warn_of_guesses(source, found["pose"], terminal)
         print(_report(source, found))
-    if failures:
-        raise failures[0]
+    for name, failure in failures.items():
+        if name != "pose":
+            terminal.say(f"Warning: {failure}.")
+    if "pose" in failures:
+        raise failures["pose"]
 
 
 def _show(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    if bool(arguments.list) == bool(arguments.images) or len(arguments.images) not in (0, 2):
+    if bool(arguments.list) == bool(arguments.photos) or len(arguments.photos) not in (0, 2):
         raise InputError("Give two photos, or --list FILE: lgsfm show a.jpg b.jpg, or lgsfm show --list pairs.txt.")
     sources = _Sources(arguments, terminal)
     if not arguments.list:
         path = arguments.output or Path("matches.png")
-        _draw(sources, (arguments.images[0], arguments.images[1]), path)
+        check_picture_name(path)
+        _draw(sources, (arguments.photos[0], arguments.photos[1]), path)
         print(path)
         return
     folder = arguments.output or Path("matches")
     pairs = sources.listed()
+    if not pairs:
+        raise InputError(f"{arguments.list} names no pair of two photos.")
     report = terminal.progress("show")
     for number, names in enumerate(pairs, start=1):
         stems = [name.replace("/", "_").rpartition(".")[0] for name in names]
@@ -162,10 +188,15 @@ class _Sources:
 
     def __init__(self, arguments: argparse.Namespace, terminal: Terminal) -> None:
         self.arguments, self.terminal = arguments, terminal
-        self.settings = PairSettings.from_flags(given_flags(arguments, PairSettings))
+        flags = given_flags(arguments, PairSettings)
+        self.settings = PairSettings.from_flags(flags)
         self.given = (arguments.camera0, arguments.camera1)
-        self.run = FinishedRun(arguments.run) if arguments.run else None
+        self.run = None
+        if arguments.run:
+            _refuse_flags_of_networks(flags)
+            self.run = FinishedRun(arguments.run, arguments.image_dir)
         self.pairs: PairMatcher | None = None
+        self.known: dict[str, Features] = {}  # of photos, which a list names again and again
 
     def of(self, image0: str, image1: str) -> Source:
         """The pair of two images."""
@@ -174,7 +205,7 @@ class _Sources:
         if self.pairs is None:
             self.pairs = PairMatcher(self.settings, progress=self.terminal.progress("weights"))
             self.terminal.say(f"Features: {self.pairs.features_name} ({self.pairs.features_reason}).")
-        pair = self.pairs.match(image0, image1)
+        pair = self.pairs.match(image0, image1, known=self.known)
         cameras = [
             camera_of(image, features.image_size, camera)
             for image, features, camera in zip((image0, image1), pair.features, self.given, strict=True)
@@ -218,6 +249,14 @@ class _Sources:
         if self.run:
             return names
         return str(self.arguments.image_dir / names[0]), str(self.arguments.image_dir / names[1])
+
+
+def _refuse_flags_of_networks(flags: Mapping[str, Any]) -> None:
+    """With --run nothing is computed again, so that flags of the networks would do nothing."""
+    own = {field.name for field, _ in TwoViewOptions.fields()}
+    useless = [f"--{name.replace('_', '-')}" for name in flags if name not in own]
+    if useless:
+        raise InputError(f"{', '.join(useless)} cannot change a finished run. Leave it out, or leave out --run.")
 
 
 # --------------------------------------------------------------------------------- what people see
