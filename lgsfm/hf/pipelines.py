@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -12,6 +13,7 @@ from ..errors import InputError, unknown_name
 from ..models import explained_memory_errors, resolve_device
 from . import hub
 from .auto import AutoImageProcessor
+from .config import LightGlueConfig
 from .model import LightGlueForKeypointMatching
 from .pixels import load_picture
 from .processor import LightGlueImageProcessor, LightGlueImageProcessorFast
@@ -41,7 +43,7 @@ def pipeline(
     task: str = "keypoint-matching",
     model: str | Path | LightGlueForKeypointMatching | None = None,
     *,
-    image_processor: LightGlueImageProcessor | None = None,
+    image_processor: LightGlueImageProcessor | str | Path | None = None,
     dtype: str | torch.dtype = "auto",
     device: str | int | torch.device | None = None,
     legacy: bool | None = None,
@@ -54,7 +56,8 @@ def pipeline(
     Args:
         task: "keypoint-matching".
         model: a model, or the folder or hub repository of one; by default ETH-CVG/lightglue_superpoint.
-        image_processor: by default the one of the same folder or repository; of a model that is given, the default.
+        image_processor: a processor, or the folder or repository of one; by default the one of the model's folder or
+            repository, and of a model that is given, the default.
         dtype: of the model; "auto" takes that of its file.
         device: "cpu", "cuda" ..., or the number of a GPU, -1 for the CPU; "auto" is the first GPU there is.
         legacy: True gives what transformers gives; by default as model and processor were saved.
@@ -71,8 +74,9 @@ def pipeline(
     if isinstance(model, LightGlueForKeypointMatching):
         if model_kwargs or options.keys() - {"legacy"}:
             raise InputError("Options for loading a model mean nothing where the model itself is given.")
-        if legacy is not None:
-            model.config.legacy = legacy
+        if legacy is not None and legacy != model.config.legacy:
+            model = copy.copy(model)  # shares the weights; the caller's model stays as it is
+            model.config = LightGlueConfig.from_dict(model.config.to_dict(), legacy=legacy)
         kind = LightGlueImageProcessorFast if use_fast else LightGlueImageProcessor
         image_processor = image_processor or kind(legacy=model.config.legacy)
     else:
@@ -81,6 +85,8 @@ def pipeline(
         if image_processor is None:
             where = {key: value for key, value in options.items() if key in hub.SOURCE_OPTIONS or key == "legacy"}
             image_processor = AutoImageProcessor.from_pretrained(name, use_fast=use_fast, **where)
+    if isinstance(image_processor, (str, Path)):
+        image_processor = AutoImageProcessor.from_pretrained(image_processor, use_fast=use_fast)
     if device is not None:
         number = {-1: "cpu"}.get(device, f"cuda:{device}") if isinstance(device, int) else str(device)
         model.to(resolve_device(number))

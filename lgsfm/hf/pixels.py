@@ -120,6 +120,8 @@ def target_size(height: int, width: int, size: Mapping[str, int], keep_aspect: b
 
 def resize_pil(image: np.ndarray | Tensor, size: tuple[int, int], resample: int) -> np.ndarray:
     """(3, H, W) -> (3, *size), antialiased; uint8 stays so, everything else becomes float32."""
+    if isinstance(image, Tensor):
+        image = image.float() if image.dtype == torch.bfloat16 else image  # which numpy does not know
     array = image.cpu().numpy() if isinstance(image, Tensor) else image
     if array.shape[1:] == size:
         return array

@@ -108,6 +108,15 @@ def test_models_and_options(folder, images):
         pipeline(model=folder, device="cuda:99")
 
 
+def test_a_model_that_is_given_stays_as_it_is(folder, images):
+    model = LightGlueForKeypointMatching.from_pretrained(folder)
+    faulty = pipeline(model=model, legacy=True, image_processor=folder)
+    assert faulty.model.config.legacy
+    assert not model.config.legacy
+    assert faulty.image_processor.size["height"] == 96
+    assert len(faulty([images[0], images[0]])) > 10
+
+
 def test_the_default_model_is_the_documented_one(monkeypatch, tmp_path):
     for variable in ("LGSFM_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path))

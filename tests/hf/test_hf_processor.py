@@ -196,3 +196,11 @@ def test_matches_are_drawn_where_they_are():
     assert sure[20, 10].tolist() == sure[20, 90 + 30].tolist() == [0, 0, 0]
     assert np.array_equal(sure[40:60, :90], images[0][40:60])
     assert not sure[60:, :90].any()
+
+
+def test_bfloat16_pictures_are_read():
+    pair = [torch.rand(3, 40, 60).mul(255).bfloat16() for _ in range(2)]
+    for kind in (LightGlueImageProcessor, LightGlueImageProcessorFast):
+        pixels = kind(size={"height": 20, "width": 30})(pair, return_tensors="pt")["pixel_values"]
+        assert pixels.shape == (1, 2, 3, 20, 30)
+        assert 0 <= float(pixels.min()) <= float(pixels.max()) <= 1
