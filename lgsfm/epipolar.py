@@ -133,10 +133,17 @@ def _moved(H: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 # --------------------------------------------------------------------------------- chance
-def chance_of_line(size: tuple[int, int], error_px: float) -> float:
-    """Largest probability that a random point of an image lies within ``error_px`` of a line."""
+def chance_of_line(size: tuple[int, int], points: np.ndarray, error_px: float) -> float:
+    """Largest probability that a random point lies within ``error_px`` of a line.
+
+    Random means anywhere in the image of this (width, height), or anywhere where the ``points`` (N, 2) are: matches
+    that lie in a narrow band agree with the line along it, whatever they are.
+    """
     width, height = size
-    return min(0.5, 2 * error_px * math.hypot(width, height) / (width * height))
+    extent = math.sqrt(12) * width_of(points) if len(points) else 0.0  # of a uniform distribution
+    in_image = 2 * error_px * math.hypot(width, height) / (width * height)
+    in_band = 2 * error_px / extent if extent > 0 else 1.0
+    return min(0.5, max(in_image, in_band))
 
 
 def log_false_alarms(matches: int, inliers: int, chance: float) -> float:

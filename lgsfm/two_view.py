@@ -231,7 +231,10 @@ def estimate_pose(
     view1 = View(camera1.ideal_points(points1[known]), camera1.focal_px)
     found = _judged(estimator, view0, view1, error_px, options.seed)
     count = int(found.agree.sum())
-    chance = max(chance_of_line(camera.size, error_px) for camera in (camera0, camera1))
+    chance = max(
+        chance_of_line(camera.size, points[known][found.agree], error_px)
+        for camera, points in ((camera0, points0), (camera1, points1))
+    )
     alarms = log_false_alarms(len(found.agree), count, chance) + math.log10(trials)
     if count < options.min_inliers or alarms > LOG_FALSE_ALARMS:
         raise PoseError(count, len(points0))
