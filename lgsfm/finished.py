@@ -35,6 +35,7 @@ class FinishedRun:
 
     def __init__(self, output: Path, image_dir: Path | None = None) -> None:
         self.workspace = Workspace(Path(output))
+        self._cameras: dict[str, Camera] = {}
         self.options = read_json(self.workspace.options)
         if not self.options:
             raise InputError(f"'{output}' is no output folder of lgsfm: it has no options.json.")
@@ -105,8 +106,16 @@ class FinishedRun:
 
     def camera(self, name: str) -> Camera:
         """The refined camera of an image in the best model; where it is not registered, that of EXIF or a guess."""
-        size = self.features[name].image_size
+        if name not in self._cameras:
+            size = self.features[name].image_size
+            if name in self._registered:
+                self._cameras[name] = camera_of_model(self.workspace.sparse / "0", name, size)
+            else:
+                self._cameras[name] = camera_of_exif(read_header(self.image_dir / name).exif, size)
+        return self._cameras[name]
+
+    @cached_property
+    def _registered(self) -> set[str]:
+        """The images in the best model."""
         model = self.workspace.sparse / "0"
-        if model.is_dir() and name in load_poses(model):
-            return camera_of_model(model, name, size)
-        return camera_of_exif(read_header(self.image_dir / name).exif, size)
+        return set(load_poses(model)) if model.is_dir() else set()

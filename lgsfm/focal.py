@@ -73,12 +73,12 @@ def search_focals(
     if zoom is not None:
         candidates += [(a, a * zoom) for a, _ in _grid(camera0, camera1)]
     coarse = [_tried(points0[few], points1[few], camera0, camera1, factors, error_px) for factors in candidates]
-    start = max(coarse, key=lambda trial: trial.rating).factors
+    start, most = max(coarse, key=lambda trial: trial.rating).factors, max(trial.score for trial in coarse)
     trials = [_tried(points0, points1, camera0, camera1, start, error_px)]
     trials += [  # what fits nearly as well tells whether the pose is open
         _tried(points0, points1, camera0, camera1, trial.factors, error_px)
         for trial in coarse
-        if trial.factors != start and trial.score >= NEARLY * max(other.score for other in coarse)
+        if trial.factors != start and trial.score >= NEARLY * most
     ]
     for step in STEPS:
         best = max(trials, key=lambda trial: trial.rating)
