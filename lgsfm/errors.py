@@ -2,6 +2,7 @@
 
     LgsfmError
     ├── InputError            a photo, folder, option or file given by the user is unusable
+    │   └── MemoryShortageError   there is not enough memory for a network
     ├── WeightsError          the weights of a network are missing, damaged or not to be downloaded
     ├── CacheError            a file in the output folder cannot be read or written
     ├── ReconstructionError   geometric verification or mapping failed
@@ -20,6 +21,7 @@ __all__ = [
     "CacheError",
     "InputError",
     "LgsfmError",
+    "MemoryShortageError",
     "PoseError",
     "ReconstructionError",
     "WeightsError",
@@ -33,6 +35,10 @@ class LgsfmError(Exception):
 
 class InputError(LgsfmError):
     """What the user gave (photo, folder, option, file) cannot be used."""
+
+
+class MemoryShortageError(InputError):
+    """There is not enough memory for a network and what it was given; less of it may fit."""
 
 
 class WeightsError(LgsfmError):

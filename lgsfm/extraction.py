@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
+from .background import read_ahead
 from .errors import InputError
 from .extractors import Extractor
 from .images import MIN_EDGE_PX, Photo, file_digest, read_photo
@@ -16,11 +14,6 @@ from .store import digest_of, is_intact, orientation_of, source_of
 from .types import Features, Progress
 
 __all__ = ["ExtractionReport", "extract_features"]
-
-READ_AHEAD = 2  # photos decoded while the network works on another
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -47,6 +40,7 @@ def extract_features(
     *,
     orientations: Mapping[str, int] | None = None,
     is_strict: bool = False,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> ExtractionReport:
     """Fills the store with the features of the images; an intact entry of the same view of the same bytes is kept.
@@ -59,6 +53,7 @@ def extract_features(
         orientations: EXIF code of the view that the extractor is to see; an image that is not here is seen as its
             EXIF data says, and an entry of any view is kept.
         is_strict: an unusable photo is an error; by default it is skipped and named in the report.
+        workers: threads that decode photos while the network works on another.
         progress: called with (done, total) after each image.
 
     Raises:
@@ -85,7 +80,7 @@ def extract_features(
     def read(name: str) -> Photo:
         return read_photo(image_dir / name, extractor.options.max_edge_px or None, orientation=views.get(name))
 
-    for name, result in read_ahead(todo, read):
+    for name, result in read_ahead(todo, read, workers=workers, count=workers + 1):
         try:
             photo = result()
             _check_edges(image_dir / name, photo)
@@ -120,21 +115,3 @@ def _digest(path: Path) -> str | None:
         return file_digest(path)
     except InputError:
         return None
-
-
-def read_ahead(items: Iterable[Item], read: Callable[[Item], Result]) -> Iterator[tuple[Item, Callable[[], Result]]]:
-    """Each item with a function that gives (or raises) what ``read`` gave for it in a background thread."""
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
-        waiting: deque[tuple[Item, Future[Result]]] = deque()
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(read, item)))
-                if len(waiting) > READ_AHEAD:
-                    first, future = waiting.popleft()
-                    yield first, future.result
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result
-        finally:
-            for _, future in waiting:
-                future.cancel()

@@ -31,7 +31,7 @@ class MappingOptions(Options):
     seed: int = option(
         0, "of the random numbers; -1 for a new one each time; the mapper is exact only with --threads 1", minimum=-1
     )
-    threads: int = option(-1, "of the mapper; -1 takes all cores", minimum=-1)
+    threads: int = option(-1, "CPU threads of the networks and of the mapper; -1 takes all cores", minimum=-1)
     principal_point: str = option(
         "auto", "auto: refined where the photos determine it; fixed: at the centre; refined", choices=PRINCIPAL_POINTS
     )

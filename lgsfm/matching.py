@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .matchers import Matcher
+from .background import read_ahead, write_behind
+from .errors import MemoryShortageError
+from .matchers import Matcher, best_batch, match_batch
 from .store import digest_of, sources_of
 from .types import Features, Matches, Pair, Progress
 
 __all__ = ["MatchingReport", "match_features"]
 
-PREPARED_IMAGES = 64  # prepared images that are kept in memory
+PREPARED_IMAGES = 64  # prepared images that are kept in memory, on the device
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,13 @@ def match_features(
     matcher: Matcher,
     store: MutableMapping[Pair, Matches],
     *,
+    batch_size: int = 0,
     progress: Progress | None = None,
 ) -> MatchingReport:
     """Fills the store with the matches of the pairs; an entry made from the same features is kept.
+
+    While the matcher works, the features of the next pairs are read, and the matches of the last ones written, in
+    threads of their own.
 
     Args:
         features: image name -> features.
@@ -41,10 +49,13 @@ def match_features(
             One with an image that has no features is skipped, and its old entry removed.
         matcher: see `lgsfm.registry`.
         store: pair -> matches.
-        progress: called with (done, total) after each pair; skipped ones do not count.
+        batch_size: pairs that the matcher gets at once; 0 is as many as it likes best. Where memory runs out, it is
+            halved.
+        progress: called with (done, total) after each batch of pairs; skipped ones do not count.
 
     Raises:
         InputError: the features are not of the kind that the matcher was made for.
+        MemoryShortageError: there is not enough memory even for a single pair.
     """
     report = MatchingReport()
     digests = {name: digest_of(features, name) for name in {name for pair in pairs for name in pair}}
@@ -59,15 +70,22 @@ def match_features(
         else:
             todo.append(pair)
     done, total = len(report.reused), len(report.reused) + len(todo)
-    if progress and todo:
+    if not todo:
+        return report
+    if progress:
         progress(done, total)
-    prepared = _Recent(lambda name: matcher.prepare(features[name]), PREPARED_IMAGES)
-    for pair in in_blocks(todo, PREPARED_IMAGES - 2):
-        store[pair] = matcher.match_prepared(prepared(pair[0]), prepared(pair[1]))
-        report.computed.append(pair)
-        done += 1
-        if progress:
-            progress(done, total)
+    matching = _Batches(_PreparedImages(features, matcher), batch_size or best_batch(matcher))
+    ordered = in_blocks(todo, PREPARED_IMAGES - 2)
+    batches = [ordered[i : i + matching.limit] for i in range(0, len(ordered), matching.limit)]
+    with write_behind() as write:
+        for batch, read in read_ahead(batches, matching.images.read):
+            matching.images.take(read())
+            for pair, matches in matching.match(batch):
+                write(store.__setitem__, pair, matches)
+                report.computed.append(pair)
+                done += 1
+                if progress:
+                    progress(done, total)
     return report
 
 
@@ -82,17 +100,51 @@ def in_blocks(pairs: Sequence[Pair], size: int) -> list[Pair]:
     return sorted(pairs, key=place)
 
 
-class _Recent:
-    """Calls a function of a name, keeping the latest results."""
+class _Batches:
+    """Matches batches of pairs, in smaller ones once memory has run out."""
 
-    def __init__(self, function: Callable[[str], Any], size: int) -> None:
-        self.function, self.size = function, size
-        self.results: OrderedDict[str, Any] = OrderedDict()
+    def __init__(self, images: _PreparedImages, limit: int) -> None:
+        self.images, self.limit = images, limit
 
-    def __call__(self, name: str) -> Any:
-        if name not in self.results:
-            self.results[name] = self.function(name)
-        self.results.move_to_end(name)
-        while len(self.results) > self.size:
-            self.results.popitem(last=False)
-        return self.results[name]
+    def match(self, pairs: Sequence[Pair]) -> Iterator[tuple[Pair, Matches]]:
+        """The matches of the pairs, in their order."""
+        while pairs:
+            batch = pairs[: self.limit]
+            try:
+                prepared = [(self.images[first], self.images[second]) for first, second in batch]
+                found = match_batch(self.images.matcher, prepared)
+            except MemoryShortageError:
+                if len(batch) == 1:
+                    raise
+                self.limit = len(batch) // 2
+                logger.warning("Memory is short: going on with %d pairs at once, not %d.", self.limit, len(batch))
+                continue
+            yield from zip(batch, found, strict=True)
+            pairs = pairs[len(batch) :]
+
+
+class _PreparedImages:
+    """Prepared features by image name; the latest ones are kept."""
+
+    def __init__(self, features: Mapping[str, Features], matcher: Matcher) -> None:
+        self.features, self.matcher = features, matcher
+        self.prepared: OrderedDict[str, Any] = OrderedDict()
+        self.taken: dict[str, Features] = {}
+
+    def read(self, pairs: Iterable[Pair]) -> dict[str, Features]:
+        """The features of those images of the pairs that are not prepared; may be called in another thread."""
+        names = sorted({name for pair in pairs for name in pair})
+        return {name: self.features[name] for name in names if name not in self.prepared}
+
+    def take(self, features: dict[str, Features]) -> None:
+        """Takes features that were read ahead, for images that are about to be asked for."""
+        self.taken = features
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.prepared:
+            features = self.taken[name] if name in self.taken else self.features[name]  # else it was dropped meanwhile
+            self.prepared[name] = self.matcher.prepare(features)
+        self.prepared.move_to_end(name)
+        while len(self.prepared) > PREPARED_IMAGES:
+            self.prepared.popitem(last=False)
+        return self.prepared[name]

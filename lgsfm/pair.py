@@ -97,7 +97,8 @@ class PairMatcher:
         if min(photo.rgb.shape[:2]) < MIN_EDGE_PX:
             where = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
             raise InputError(f"{where}an image must have {MIN_EDGE_PX} pixels along each edge to be matched.")
-        return self.extractor.extract(photo)
+        with self.settings.limited_threads():
+            return self.extractor.extract(photo)
 
     def match(self, image0: Image, image1: Image, *, known: dict[str, Features] | None = None) -> MatchedPair:
         """Matches of two images; with ``--upright auto`` image 1 is turned if only so the two agree.
@@ -126,7 +127,8 @@ class PairMatcher:
 
     def match_features(self, features0: Features, features1: Features) -> MatchedPair:
         """Matches of the features of two images."""
-        found = self.matcher.match_prepared(self.matcher.prepare(features0), self.matcher.prepare(features1))
+        with self.settings.limited_threads():
+            found = self.matcher.match_prepared(self.matcher.prepare(features0), self.matcher.prepare(features1))
         return MatchedPair(found.indices, found.scores, found.sources, features=(features0, features1))
 
     def _turn(self, features0: Features, features1: Features, image1: Image) -> Features | None:

@@ -139,7 +139,11 @@ class Run:
             InputError: fewer than two photos can be used.
         """
         identity = self.extractor.identity
-        with self._stage("extract"), FeatureStore(self.features_path, identity) as store:
+        with (
+            self._stage("extract"),
+            self.settings.limited_threads(),
+            FeatureStore(self.features_path, identity) as store,
+        ):
             report = self._extract_upright(store)
             self._count("extract", report.computed, report.reused)
             self.summary.failed_images = report.failed
@@ -215,11 +219,13 @@ class Run:
         identity = self.matcher.identity
         with (
             self._stage("match"),
+            self.settings.limited_threads(),
             self._finished_features() as features,
             MatchStore(self.matches_path, identity) as store,
         ):
             progress = self.observer.progress("match")
-            report = match_features(features, pairs, self.matcher, store, progress=progress)
+            batch_size = self.settings.run.batch_size
+            report = match_features(features, pairs, self.matcher, store, batch_size=batch_size, progress=progress)
             self._count("match", report.computed, report.reused)
         return report
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar, get_type_hints
@@ -38,7 +39,13 @@ __all__ = [
     "flag_fields",
 ]
 
-OF_THE_MOMENT = ("device", "offline", "strict", "weights_dir")  # flags that later commands do not take over
+OF_THE_MOMENT = (
+    "batch_size",
+    "device",
+    "offline",
+    "strict",
+    "weights_dir",
+)  # flags that later commands do not take over
 QUALITIES = tuple(ExtractorOptions.presets)
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -54,6 +61,7 @@ class ComponentOptions(Options):
     matcher: str = option("auto", "auto, or the name of a matcher; auto: what fits the features best")
     quality: str = option("medium", "preset of image size and number of keypoints", choices=QUALITIES)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps; auto takes a GPU if there is one")
+    threads: int = option(-1, "CPU threads of the networks and of the mapper; -1 takes all cores", minimum=-1)
     weights_dir: str = option("", "folder that holds the weights of the networks")
     offline: bool = option(False, "never use the network")
 
@@ -73,6 +81,9 @@ class RunOptions(ComponentOptions):
     """What a run over a collection is made of."""
 
     retriever: str = option("vlad", "global descriptors for --pairs retrieval")
+    batch_size: int = option(
+        0, "pairs matched at once, halved where memory runs out; 0 is 1 on a CPU and 32 on a GPU", minimum=0
+    )
     strict: bool = option(False, "an unusable photo is an error; by default it is skipped and named")
 
     def __post_init__(self) -> None:
@@ -151,6 +162,14 @@ class ComponentSettings:
         name = extractor.matcher if name == "auto" else name
         options = self._matcher_options(name)
         return component_class("matcher", name)(options, self.run.device, self._fetch(progress), extractor.kind)
+
+    def limited_threads(self) -> AbstractContextManager[None]:
+        """A context in which networks take no more CPU threads than ``--threads`` says."""
+        if self.run.threads <= 0:
+            return nullcontext()
+        from .models import limited_threads  # loads torch
+
+        return limited_threads(self.run.threads)
 
     def _fetch(self, progress: Progress | None) -> Any:
         folder = Path(self.run.weights_dir) if self.run.weights_dir else None

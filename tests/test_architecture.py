@@ -26,7 +26,7 @@ LAYERS = [
     {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
     {"focal"},  # what serves them
     {"cameras", "drawing", "epipolar"},
-    {"registry", "store", "child", "principal_point", "poses", "files"},
+    {"registry", "store", "child", "principal_point", "poses", "files", "background"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
     {"images", "models"},

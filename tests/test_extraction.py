@@ -6,8 +6,9 @@ import time
 import numpy as np
 import pytest
 
+from lgsfm.background import read_ahead
 from lgsfm.errors import InputError
-from lgsfm.extraction import MIN_EDGE_PX, extract_features, read_ahead
+from lgsfm.extraction import MIN_EDGE_PX, extract_features
 from lgsfm.extractors import ExtractorOptions
 from lgsfm.store import FeatureStore
 from lgsfm.types import Features

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from lgsfm.errors import InputError
+from lgsfm.errors import InputError, MemoryShortageError
 from lgsfm.matchers import check_kind
 from lgsfm.matching import PREPARED_IMAGES, in_blocks, match_features
 from lgsfm.types import Features, Matches
@@ -164,3 +164,55 @@ def test_blocks_are_a_permutation(size):
     pairs = [(f"{i}", f"{j}") for i, j in np.random.default_rng(0).integers(0, 30, (100, 2))]
     assert sorted(in_blocks(pairs, size)) == sorted(pairs)
     assert in_blocks(pairs[::-1], size) == in_blocks(pairs, size)
+
+
+# --- batches -------------------------------------------------------------------------------------------
+class BatchMatcher(ToyMatcher):
+    """Takes several pairs at once, but no more than ``memory``."""
+
+    def __init__(self, batch_size, memory=1000):
+        super().__init__()
+        self.batch_size, self.memory, self.batches = batch_size, memory, []
+
+    def match_batch(self, pairs):
+        if len(pairs) > self.memory:
+            raise MemoryShortageError("no memory")
+        self.batches.append(len(pairs))
+        return [self.match_prepared(*pair) for pair in pairs]
+
+
+@pytest.mark.parametrize(("asked", "own"), [(0, 4), (4, 1), (100, 1), (1, 100)])
+def test_batches_give_what_the_loop_gives(asked, own):
+    images, alone, together = collection(9), {}, {}
+    pairs = list(combinations(images, 2))
+    run(images, pairs, alone)
+    matcher = BatchMatcher(own)
+    report = match_features(images, pairs, matcher, together, batch_size=asked)
+    assert content(together) == content(alone)
+    assert sorted(report.computed) == pairs
+    size = asked or own
+    assert matcher.batches == [min(size, 36 - i) for i in range(0, 36, size)]
+
+
+def test_a_batch_that_does_not_fit_is_halved_once_and_for_all(caplog):
+    images, store = collection(9), {}
+    pairs = list(combinations(images, 2))
+    matcher = BatchMatcher(16, memory=5)
+    calls = []
+    match_features(images, pairs, matcher, store, progress=lambda *call: calls.append(call))
+    assert sorted(store) == pairs
+    assert max(matcher.batches) == 4
+    assert [record.message.split(":")[0] for record in caplog.records] == ["Memory is short"] * 2  # 16 -> 8 -> 4
+    assert calls == [(i, 36) for i in range(37)]
+
+
+def test_a_single_pair_that_does_not_fit_is_an_error_and_what_is_finished_stays():
+    class Shrinking(BatchMatcher):
+        def match_batch(self, pairs):
+            self.memory = 0 if len(self.batches) == 3 else 1000
+            return super().match_batch(pairs)
+
+    images, store = collection(9), {}
+    with pytest.raises(MemoryShortageError):
+        match_features(images, list(combinations(images, 2)), Shrinking(2), store)
+    assert len(store) == 6

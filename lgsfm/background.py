@@ -1,0 +1,61 @@
+"""Reading ahead and writing behind in a thread, while the networks work: in order, within bounds, no error lost."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+__all__ = ["read_ahead", "write_behind"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def read_ahead(
+    items: Iterable[Item], read: Callable[[Item], Result], *, count: int = 2, workers: int = 1
+) -> Iterator[tuple[Item, Callable[[], Result]]]:
+    """Each item with a function that gives (or raises) what ``read`` gave for it in a background thread.
+
+    Args:
+        items: what to read, in this order.
+        read: called in a thread; with several workers, in several at once.
+        count: how many items may be read before their turn.
+        workers: threads.
+    """
+    with ThreadPoolExecutor(workers, thread_name_prefix="read-ahead") as pool:
+        waiting: deque[tuple[Item, Future[Result]]] = deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(read, item)))
+                if len(waiting) > count:
+                    first, future = waiting.popleft()
+                    yield first, future.result
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+@contextmanager
+def write_behind(count: int = 64) -> Iterator[Callable[..., None]]:
+    """A function that calls ``function(*arguments)`` in a background thread, one call after the other.
+
+    At most ``count`` calls wait. An error of one of them is raised by a later call, or at the end, when all are done;
+    the calls behind it are made all the same. What was handed over before an exception is done before that goes on.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="write-behind") as pool:
+        waiting: deque[Future[Any]] = deque()
+
+        def write(function: Callable[..., Any], *arguments: Any) -> None:
+            waiting.append(pool.submit(function, *arguments))
+            while waiting and (waiting[0].done() or len(waiting) > count):
+                waiting.popleft().result()
+
+        yield write
+        while waiting:
+            waiting.popleft().result()
