@@ -110,7 +110,7 @@ def test_lifetimes_count_the_layers_of_each_point():
     assert (plain[found.indices[:, 0]] == found.layers).all()
 
 
-BATCH_MODES = [Adaptivity(-1, -1, 0.0), Adaptivity(0.5, 0.5, 0.0), Adaptivity(-1, 0.6, 0.0), Adaptivity(0.4, -1, 0.0)]
+BATCH_MODES = [Adaptivity(-1, -1, 0.0), Adaptivity(0.5, 0.5, 0.0), Adaptivity(-1, 0.6, 0.0), Adaptivity(0.52, -1, 0.0)]
 
 
 @pytest.mark.parametrize("adaptivity", BATCH_MODES)
