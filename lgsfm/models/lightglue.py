@@ -26,6 +26,10 @@ __all__ = ["ACTIVATIONS", "Adaptivity", "Assignment", "LightGlue", "network_from
 DIM = 256
 HEADS = 4
 LAYERS = 9
+DOUBTS = (
+    1,
+    2,
+)  # layers after which a pair may be given up: earlier ones know too little, later ones have done the work
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {  # by the names of Hugging Face configurations
     "elu": F.elu,
@@ -49,11 +53,17 @@ class Adaptivity(NamedTuple):
     depth: stop once this share of the points is confident; -1 runs all layers.
     width: drop points that are unmatchable with this confidence; -1 keeps all.
     threshold: least score of a match.
+    hopeless: give a pair up, without matches, if the second or third layer expects fewer than so many; 0 never does.
     """
 
     depth: float = 0.95
     width: float = 0.99
     threshold: float = 0.1
+    hopeless: float = 0.0
+
+    def doubts(self, layer: int) -> bool:
+        """Whether a pair may be given up after a layer."""
+        return self.hopeless > 0 and layer in DOUBTS
 
 
 class Assignment(NamedTuple):
@@ -62,6 +72,11 @@ class Assignment(NamedTuple):
     indices: Tensor
     scores: Tensor
     layers: int
+
+    @property
+    def expected(self) -> float:
+        """How many of the matches are to be expected to be right: a score is the probability of its match."""
+        return float(self.scores.sum())
 
 
 # --------------------------------------------------------------------------------- shared, exact pieces
@@ -306,6 +321,10 @@ class LightGlue(nn.Module):
                 undecided = (torch.cat(confidence) < confidence_threshold(i, layers)).sum()
                 if are_decided(undecided, torch.tensor(points), adaptivity.depth):
                     break
+            if adaptivity.doubts(i):
+                candidates = self.match_assignment_layers[i](x[0], x[1], 0.0)
+                if candidates.expected < adaptivity.hopeless:
+                    return no_matches(x[0], i + 1)
             if adaptivity.width > 0:
                 for side in (0, 1):
                     matchability = self.match_assignment_layers[i].matchability(x[side])[:, 0].sigmoid()

@@ -249,7 +249,7 @@ class FastLightGlue(nn.Module):
     ) -> Batch:
         """The batch after a layer: without the pairs that are decided, and without the points that are pruned."""
         with_depth, with_width = adaptivity.depth > 0, adaptivity.width > 0
-        if not with_depth and not with_width:
+        if not with_depth and not with_width and not adaptivity.doubts(layer):
             return batch
         count = len(self.layers)
         confidence, matchability = self.decisions[layer](batch.tokens).sigmoid().unbind(1)
@@ -264,8 +264,23 @@ class FastLightGlue(nn.Module):
             decided = are_decided(totals[0, :half] + totals[0, half:], torch.tensor(points), adaptivity.depth)
             stays = [not done for done in decided.tolist()]
             self._assign(batch, decided.tolist(), start, layer, adaptivity.threshold, found)
+        if adaptivity.doubts(layer):
+            stays = self._hopeful(batch, stays, layer, adaptivity.hopeless, found)
         sizes = batch.sizes if keep is None else [int(size) for size in totals[1].tolist()]
         return batch.only(keep, sizes, stays)
+
+    def _hopeful(
+        self, batch: Batch, stays: list[bool], layer: int, hopeless: float, found: dict[int, Assignment]
+    ) -> list[bool]:
+        """Which of the pairs that stay can still expect ``hopeless`` matches; the others have none."""
+        hopeful = list(stays)
+        for position in (i for i, stay in enumerate(stays) if stay):
+            rows0, rows1 = batch.pair(position)
+            candidates = self.assign(layer, batch.tokens[rows0], batch.tokens[rows1], 0.0)
+            if candidates.expected < hopeless:
+                hopeful[position] = False
+                found[batch.numbers[position]] = no_matches(batch.tokens, layer + 1)
+        return hopeful
 
     def _assign(
         self,

@@ -111,6 +111,7 @@ def test_lifetimes_count_the_layers_of_each_point():
 
 
 BATCH_MODES = [Adaptivity(-1, -1, 0.0), Adaptivity(0.5, 0.5, 0.0), Adaptivity(-1, 0.6, 0.0), Adaptivity(0.52, -1, 0.0)]
+BATCH_MODES += [Adaptivity(0.52, -1, 0.0, hopeless=5), Adaptivity(-1, -1, 0.0, hopeless=5)]
 
 
 @pytest.mark.parametrize("adaptivity", BATCH_MODES)
@@ -141,6 +142,21 @@ def test_a_batch_gives_each_pair_what_it_gets_alone_in_the_callers_order(adaptiv
     if adaptivity.depth > 0:
         layers = {found.layers for found in together if len(found.indices)}
         assert len(layers) > 1  # pairs did leave at different times
+
+
+@pytest.mark.parametrize("run", [run_plain, run_fast])
+def test_a_hopeless_pair_is_given_up_and_a_hopeful_one_is_not_touched(run, golden, state):
+    network = network_from_weights(state)
+    keypoints, descriptors = inputs(golden)
+    watchful = MODES["adaptive"]._replace(hopeless=8)
+    found, expected = (run(network, keypoints, descriptors, mode) for mode in (watchful, MODES["adaptive"]))
+    assert found.indices.tolist() == expected.indices.tolist()
+    generator = torch.Generator().manual_seed(0)
+    foreign = torch.nn.functional.normalize(torch.randn(descriptors[1].shape, generator=generator), dim=1)
+    given_up = run(network, keypoints, (descriptors[0], foreign), watchful)
+    assert len(given_up.indices) == 0
+    assert given_up.layers in (2, 3)
+    assert given_up.layers < run(network, keypoints, (descriptors[0], foreign), MODES["full"]).layers
 
 
 def test_no_pairs_have_no_results():
