@@ -22,7 +22,7 @@ from .settings import ComponentSettings, Settings
 from .store import FeatureStore, MatchStore
 from .types import Pair, Progress, canonical_pair
 
-__all__ = ["Files", "Forecast", "Pace", "device_of", "seen_pixels", "setup_of", "tags_of"]
+__all__ = ["Files", "Forecast", "Pace", "machines_of", "seen_pixels", "setup_of", "tags_of"]
 
 SAMPLE = 100  # photos or pairs of which it is looked up whether they are finished
 HEADERS = 5  # photos whose size is looked up
@@ -100,9 +100,10 @@ class Forecast:
         )
         identities = {"extractor": extractor.identity, "matcher": matcher.identity}
         setup = setup_of(identities, settings.mapping.mapper, self._pixels(identities))
-        rates = rates_of(
-            setup, num_images, _machines(settings, extractor, matcher, work), tags_of(settings), self.speeds
+        machines = machines_of(
+            settings, setup.extractor, is_extracting=work.new_images > 0, is_matching=work.new_pairs > 0
         )
+        rates = rates_of(setup, num_images, machines, tags_of(settings), self.speeds)
         is_known = bool(candidates) or not files.matches.is_file()
         return in_words(work, estimate(work, setup, rates), rates, is_reuse_known=is_known)
 
@@ -124,8 +125,8 @@ class Forecast:
         if not count:
             return
         setup = setup_of(identities, settings.mapping.mapper, self._pixels(identities))
-        component = {"extract": setup.extractor, "match": setup.matcher}.get(stage, "")
-        machine = machine_of(device_of(component, settings.run.device), _threads(settings))
+        devices = {"extract": device_of(setup.extractor, settings.run.device), "match": settings.run.device}
+        machine = machine_of(devices.get(stage, "cpu"), threads_of(settings))
         self.speeds.add(
             Speed(
                 stage=stage,
@@ -216,18 +217,21 @@ def tags_of(settings: ComponentSettings) -> dict[str, Any]:
     return {name: options[name] for name in ("precision", "batch_size") if name in options}
 
 
-def _threads(settings: Settings) -> int:
-    return max(settings.run.to_dict().get("threads", -1), settings.mapping.to_dict().get("threads", -1))
+def threads_of(settings: ComponentSettings) -> int:
+    """The threads that were asked for; -1 if none were."""
+    parts = (settings.run, getattr(settings, "mapping", None))
+    return max(part.to_dict().get("threads", -1) if part else -1 for part in parts)
 
 
-def _machines(settings: Settings, extractor: Any, matcher: Any, work: Work) -> dict[str, Machine]:
+def machines_of(
+    settings: ComponentSettings, extractor: str, *, is_extracting: bool = True, is_matching: bool = True
+) -> dict[str, Machine]:
     """Stage -> what computes it. Torch is not loaded for stages that have nothing to do."""
-    device, threads = settings.run.device, _threads(settings)
+    device, threads = settings.run.device, threads_of(settings)
     central = cpu(threads)
-    extracting = device_of(extractor.identity["extractor"], device)
     return {
-        "extract": machine_of(extracting, threads) if work.new_images else central,
-        "match": machine_of(device, threads) if work.new_pairs else central,
+        "extract": machine_of(device_of(extractor, device), threads) if is_extracting else central,
+        "match": machine_of(device, threads) if is_matching else central,
         "verify": central,
         "map": central,
     }

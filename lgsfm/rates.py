@@ -80,16 +80,17 @@ def rates_file() -> Path | None:
 
 
 class Speeds:
-    """All that was measured, as it lies in a file; None keeps nothing."""
+    """All that was measured, as it lies in a file; without one, it is forgotten with this object."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self.path = path
+        self.unsaved: list[Speed] = []  # what the file did not take
 
     def read(self) -> list[Speed]:
         """The records; damaged ones are none."""
         rows = read_json(self.path).get("speeds", []) if self.path else []
         found = (_speed(row) for row in (rows if isinstance(rows, list) else []))
-        return [speed for speed in found if speed]
+        return [*(speed for speed in found if speed), *self.unsaved]
 
     def find(self, stage: str, wanted: Mapping[str, Any], reference_s: float) -> tuple[float, str] | None:
         """Seconds of an item and whether they were measured at this size; None if at none."""
@@ -101,8 +102,8 @@ class Speeds:
         return nearest.seconds * reference_s / nearest.reference_s, source
 
     def add(self, new: Speed) -> None:
-        """Keeps a speed, or takes it into the mean of those before; nothing happens if the file cannot be written."""
-        if self.path is None or new.count < MIN_ITEMS[new.stage] or not 0 < new.seconds < float("inf"):
+        """Keeps a speed, or takes it into the mean of those before; it is no error if the file cannot be written."""
+        if new.count < MIN_ITEMS[new.stage] or not 0 < new.seconds < float("inf"):
             return
         others = []
         for old in self.read():
@@ -110,12 +111,15 @@ class Speeds:
                 new = old.joined(new)
             else:
                 others.append(old)
-        kept = [*others, new][-MOST_RECORDS:]
+        self.unsaved = [*others, new][-MOST_RECORDS:]
+        if self.path is None:
+            return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.path, {"speeds": [dataclasses.asdict(speed) for speed in kept]})
+            write_json(self.path, {"speeds": [dataclasses.asdict(speed) for speed in self.unsaved]})
         except (OSError, CacheError):
             return
+        self.unsaved = []
 
 
 def _speed(row: Any) -> Speed | None:
