@@ -12,7 +12,7 @@ from .errors import CacheError
 __all__ = ["render_views", "save_views"]
 
 SIZE = (2400, 1600)  # (width, height) px: what photos of the larger presets are reduced to
-WALL_SIZE = 3600  # px
+WALL_SIZE = 1.5  # widths of a view
 LARGEST, SMALLEST = 500, 9  # edge of a shape [px]
 SHAPES_PER_MEGAPIXEL = 4000
 MOST_YAW_DEG, MOST_PITCH_DEG = 25.0, 10.0
@@ -31,7 +31,7 @@ def save_views(folder: Path, count: int, size: tuple[int, int] = SIZE) -> list[s
 def render_views(count: int, size: tuple[int, int] = SIZE) -> list[np.ndarray]:
     """The wall from several places, (H, W, 3) uint8 each; any two see much of the same. Always the same ones."""
     rng = np.random.default_rng(0)
-    wall = render_wall(rng)
+    wall = render_wall(rng, wall_edge(size))
     shares = np.linspace(-1, 1, count) if count > 1 else np.zeros(1)
     views = []
     for i, share in enumerate(shares):
@@ -48,11 +48,16 @@ def render_views(count: int, size: tuple[int, int] = SIZE) -> list[np.ndarray]:
     return views
 
 
-def render_wall(rng: np.random.Generator) -> np.ndarray:
-    """(`WALL_SIZE`, `WALL_SIZE`, 3) uint8: boxes, discs and strokes of all sizes, the small ones on top."""
-    wall = np.full((WALL_SIZE, WALL_SIZE, 3), 128, np.uint8)
-    for edge in np.geomspace(LARGEST, SMALLEST, round(SHAPES_PER_MEGAPIXEL * WALL_SIZE**2 / 1e6)):
-        x, y = (int(value) for value in rng.integers(0, WALL_SIZE, 2))
+def wall_edge(size: tuple[int, int]) -> int:
+    """Width and height of the wall [px] for views of a size."""
+    return round(WALL_SIZE * size[0])
+
+
+def render_wall(rng: np.random.Generator, width: int) -> np.ndarray:
+    """(width, width, 3) uint8: boxes, discs and strokes of all sizes, the small ones on top."""
+    wall = np.full((width, width, 3), 128, np.uint8)
+    for edge in np.geomspace(LARGEST, SMALLEST, round(SHAPES_PER_MEGAPIXEL * width**2 / 1e6)):
+        x, y = (int(value) for value in rng.integers(0, width, 2))
         w, h = (int(value) for value in rng.uniform(edge / 2, edge, 2))
         colour = [float(value) for value in rng.uniform(0, 255, 3)]
         kind = rng.integers(3)
@@ -76,6 +81,7 @@ def wall_to_view(yaw_deg: float, pitch_deg: float, distance: float, size: tuple[
     width, height = size
     camera = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
     rotation = around_x @ around_y
-    middle = np.array([[1, 0, -WALL_SIZE / 2], [0, 1, -WALL_SIZE / 2], [0, 0, 1.0]])
+    edge = wall_edge(size)
+    middle = np.array([[1, 0, -edge / 2], [0, 1, -edge / 2], [0, 0, 1.0]])
     plane = np.column_stack((rotation[:, 0], rotation[:, 1], (0, 0, distance * width)))
     return camera @ plane @ middle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import InputError
 from .estimate import Estimate, Rates, Setup, Work, count_pairs, duration, estimate, reference_seconds, size
-from .extraction import extract_features
+from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor
 from .forecast import machines_of, seen_pixels, setup_of, tags_of
 from .images import list_images, read_header
@@ -46,6 +46,23 @@ class SizeOfWork:
     quality: str
     edge_px: int
     keypoints: int
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What is looked at, in an order in which neighbours see the same."""
+
+    folder: Path
+    names: Sequence[str]
+    orientations: Mapping[str, int] | None  # EXIF codes of the views; None: as the files say
+
+    def extract(self, names: Sequence[str], extractor: Extractor, store: dict[str, Features]) -> ExtractionReport:
+        """The feature stage, for some of them."""
+        return extract_features(self.folder, names, extractor, store, orientations=self.orientations)
+
+    def sizes(self, names: Sequence[str]) -> list[tuple[int, int]]:
+        """(width, height) px of some of them."""
+        return [read_header(self.folder / name).size for name in names]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,14 +148,16 @@ def bench(
             source = f"{len(names)} photos of {image_dir}"
         if len(names) < 2:
             raise InputError(f"{image_dir} holds one image. Speed is measured on at least two.")
+        is_as_stored = settings.upright.upright == "off"
+        pictures = Pictures(folder, names, dict.fromkeys(names, 1) if is_as_stored else None)
         todo = sizes_of(name, settings, is_quick=is_quick)
         for i, asked in enumerate(todo):
             step = Step(progress, i, len(todo))
             sized = _sized(settings, name, asked)
-            found = measure(folder, names, sized, matcher, asked, QUICK if is_quick else 1.0, step)
+            found = measure(pictures, sized, matcher, asked, QUICK if is_quick else 1.0, step)
             measured.append(found)
             _keep(speeds, found, sized, matcher, machines, tags_of(settings))
-        sizes = [read_header(folder / name).size for name in names]
+        sizes = pictures.sizes(names)
     here = Here(settings, name, matcher, sizes, machines, speeds)
     wanted = num_images or (len(every) if image_dir else COLLECTIONS[0])
     presets = [here.outlook(quality, wanted) for quality in QUALITIES]
@@ -215,8 +234,7 @@ class Step:
 
 
 def measure(
-    folder: Path,
-    names: Sequence[str],
+    pictures: Pictures,
     extractor: Extractor,
     matcher: Matcher,
     asked: SizeOfWork,
@@ -225,18 +243,17 @@ def measure(
 ) -> Measurement:
     """The speed at one size: through the stages of a run, from files on, after a few items to load and to warm up."""
     step.report(0)
-    features: dict[str, Features] = {}
-    extract_features(folder, names[:WARM_UP], extractor, features)
-    extract_features(folder, names[:1], extractor, {})  # the second look is as fast as all others will be
+    names, features = pictures.names, dict[str, Features]()
+    pictures.extract(names[:WARM_UP], extractor, features)
     start = time.perf_counter()
-    extract_features(folder, names[:1], extractor, {})
+    pictures.extract(names[:1], extractor, {})
     rest = _within(names[WARM_UP:], time.perf_counter() - start, patience * EXTRACT_S)
     timed = rest or names[:WARM_UP]
     start = time.perf_counter()
-    report = extract_features(folder, timed, extractor, features if rest else {})
+    report = pictures.extract(timed, extractor, features if rest else {})
     extract_s = (time.perf_counter() - start) / len(timed)
     if len(features) < 2:
-        raise InputError(f"Too few photos in {folder} can be used: {'; '.join(report.failed.values())}")
+        raise InputError(f"Too few photos in {pictures.folder} can be used: {'; '.join(report.failed.values())}")
     step.report(0.3)
     pairs = sorted(combinations(sorted(features), 2), key=lambda pair: names.index(pair[1]) - names.index(pair[0]))
     match_features(features, pairs[:1], matcher, {})
@@ -250,7 +267,7 @@ def measure(
     match_s = (time.perf_counter() - start) / len(some)
     return Measurement(
         size=asked,
-        pixels=seen_pixels([read_header(folder / name).size for name in timed], asked.edge_px),
+        pixels=seen_pixels(pictures.sizes(timed), asked.edge_px),
         found_keypoints=sum(len(found) for found in features.values()) / len(features),
         found_matches=sum(len(found) for found in matches.values()) / len(matches),
         extract_s=extract_s,
