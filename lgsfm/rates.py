@@ -24,7 +24,12 @@ from .weights import cache_dir
 
 __all__ = ["MIN_ITEMS", "Speed", "Speeds", "about", "rates_file", "rates_of"]
 
-MIN_ITEMS = {"extract": 4, "match": 4, "verify": 50, "map": 10}  # fewer tell of the start of a process, not of the work
+MIN_ITEMS = {
+    "extract": 4,
+    "match": 4,
+    "verify": 200,
+    "map": 10,
+}  # fewer tell of the start of a process, not of the work
 SAME_SIZE = 0.02  # relative difference of sizes that is none
 MOST_ITEMS = 300  # that an old record counts for: machines and habits change
 MOST_RECORDS = 300
@@ -49,6 +54,10 @@ class Speed:
     def is_same_size(self, reference_s: float) -> bool:
         """Whether the items are as large as one that takes ``reference_s``."""
         return abs(self.reference_s / reference_s - 1) < SAME_SIZE
+
+    def is_like(self, other: Speed) -> bool:
+        """Whether both are of the same work."""
+        return self.stage == other.stage and self.about == other.about and self.is_same_size(other.reference_s)
 
     def joined(self, newer: Speed) -> Speed:
         """The mean of both over their items, of which the old one has at most `MOST_ITEMS`."""
@@ -103,14 +112,14 @@ class Speeds:
 
     def add(self, new: Speed) -> None:
         """Keeps a speed, or takes it into the mean of those before; it is no error if the file cannot be written."""
-        if new.count < MIN_ITEMS[new.stage] or not 0 < new.seconds < float("inf"):
+        before = [speed for speed in self.read() if speed.is_like(new)]
+        self.put(before[0].joined(new) if before and _is_telling(new) else new)
+
+    def put(self, new: Speed) -> None:
+        """Keeps a speed in the place of those before."""
+        if not _is_telling(new):
             return
-        others = []
-        for old in self.read():
-            if old.stage == new.stage and old.about == new.about and old.is_same_size(new.reference_s):
-                new = old.joined(new)
-            else:
-                others.append(old)
+        others = [speed for speed in self.read() if not speed.is_like(new)]
         self.unsaved = [*others, new][-MOST_RECORDS:]
         if self.path is None:
             return
@@ -120,6 +129,10 @@ class Speeds:
         except (OSError, CacheError):
             return
         self.unsaved = []
+
+
+def _is_telling(speed: Speed) -> bool:
+    return speed.count >= MIN_ITEMS[speed.stage] and 0 < speed.seconds < float("inf")
 
 
 def _speed(row: Any) -> Speed | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -102,7 +102,7 @@ class Report:
     presets: list[Outlook]  # of the collection asked for, the lowest preset first
     recommended: str  # preset
     reason: str
-    collections: list[Outlook]  # with that preset
+    collections: list[Outlook]  # of several sizes, each with the preset recommended for it
     global_mapping_s: list[float]  # of the same collections, with --mapper global
     memory_bytes: int | None = field(default_factory=memory_bytes)
     torch: str = field(default_factory=lambda: version("torch"))
@@ -156,13 +156,18 @@ def bench(
             sized = _sized(settings, name, asked)
             found = measure(pictures, sized, matcher, asked, QUICK if is_quick else 1.0, step)
             measured.append(found)
-            _keep(speeds, found, sized, matcher, machines, tags_of(settings))
+            for speed in _speeds(found, sized, matcher, machines, tags_of(settings)):
+                if image_dir is None:  # pictures that are easier than photos: the first run on photos outweighs them
+                    speeds.add(replace(speed, count=LEAST))
+                else:
+                    speeds.put(speed)
         sizes = pictures.sizes(names)
     here = Here(settings, name, matcher, sizes, machines, speeds)
     wanted = num_images or (len(every) if image_dir else COLLECTIONS[0])
-    presets = [here.outlook(quality, wanted) for quality in QUALITIES]
+    presets = here.presets(wanted)
     recommended, reason = recommend(presets, memory_bytes())
     counts = sorted({*COLLECTIONS, wanted})
+    chosen = [(recommend(here.presets(count), memory_bytes())[0], count) for count in counts]
     return Report(
         features=name,
         matcher=str(matcher.identity["matcher"]),
@@ -172,8 +177,8 @@ def bench(
         presets=presets,
         recommended=recommended,
         reason=reason,
-        collections=[here.outlook(recommended, count) for count in counts],
-        global_mapping_s=[here.outlook(recommended, count, "global").estimate.seconds["map"] for count in counts],
+        collections=[here.outlook(*each) for each in chosen],
+        global_mapping_s=[here.outlook(*each, "global").estimate.seconds["map"] for each in chosen],
     )
 
 
@@ -190,7 +195,7 @@ def recommend(presets: Sequence[Outlook], memory: int | None) -> tuple[str, str]
     if best + 1 < len(presets):
         above = presets[best + 1]
         patience = duration(PATIENCE_S.get(above.quality, 0.0))
-        reason += f"; {above.quality} would take {_takes(above)}, and pays off within {patience}"
+        reason += f"; {above.quality} would take {_takes(above)} (it is recommended up to {patience})"
     return presets[best].quality, reason
 
 
@@ -288,22 +293,22 @@ def _sized(settings: ComponentSettings, features: str, asked: SizeOfWork) -> Ext
     return type(settings).from_flags(flags).make_extractor(features)
 
 
-def _keep(
-    speeds: Speeds,
-    found: Measurement,
-    extractor: Extractor,
-    matcher: Matcher,
-    machines: dict[str, Machine],
-    tags: dict[str, Any],
-) -> None:
+def _speeds(
+    found: Measurement, extractor: Extractor, matcher: Matcher, machines: dict[str, Machine], tags: dict[str, Any]
+) -> list[Speed]:
+    """What is kept of a measurement."""
     setup = setup_of({"extractor": extractor.identity, "matcher": matcher.identity}, "incremental", found.pixels)
-    for stage, seconds, count in (
-        ("extract", found.extract_s, found.num_photos),
-        ("match", found.match_s, found.num_pairs),
-    ):
-        made = about(stage, setup, machines[stage], tags)
-        known = reference_seconds(stage, setup)
-        speeds.add(Speed(stage=stage, about=made, reference_s=known, seconds=seconds, count=count))
+    timed = (("extract", found.extract_s, found.num_photos), ("match", found.match_s, found.num_pairs))
+    return [
+        Speed(
+            stage=stage,
+            about=about(stage, setup, machines[stage], tags),
+            reference_s=reference_seconds(stage, setup),
+            seconds=seconds,
+            count=count,
+        )
+        for stage, seconds, count in timed
+    ]
 
 
 # --------------------------------------------------------------------------------- what it means
@@ -317,6 +322,10 @@ class Here:
     sizes: Sequence[tuple[int, int]]  # of photos
     machines: dict[str, Machine]
     speeds: Speeds
+
+    def presets(self, num_images: int) -> list[Outlook]:
+        """What a collection would take with each preset, the lowest first."""
+        return [self.outlook(quality, num_images) for quality in QUALITIES]
 
     def outlook(self, quality: str, num_images: int, mapper: str = "incremental") -> Outlook:
         """What a collection would take with a preset and the pairs that ``--pairs auto`` chooses."""

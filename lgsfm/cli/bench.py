@@ -96,9 +96,9 @@ def table(report: Report) -> str:
     lines += ["", f"For {_counted(wanted)}:"]
     lines += [_row(f"{preset.quality:8}", preset) for preset in report.presets]
     lines += [f"Recommended          --quality {report.recommended}: {report.reason}."]
-    lines += ["", f"With --quality {report.recommended} and the pairs of --pairs auto:"]
+    lines += ["", "Collections, with the pairs of --pairs auto and the preset recommended for each:"]
     for outlook, seconds in zip(report.collections, report.global_mapping_s, strict=True):
-        lines.append(_row(f"{_counted(outlook)}", outlook))
+        lines.append(_row(f"{outlook.quality:8}{_counted(outlook)}", outlook))
         mapping_s = outlook.estimate.seconds["map"]
         if mapping_s > max(LONG_MAPPING_S, 2 * seconds):
             lines.append(f"    of which mapping {duration(mapping_s)}; with --mapper global {duration(seconds)}")
@@ -113,4 +113,4 @@ def _counted(outlook: Outlook) -> str:
 def _row(label: str, outlook: Outlook) -> str:
     found = outlook.estimate
     needs = f"{size(found.memory_bytes):>9} memory {size(found.disk_bytes):>9} disk"
-    return f"  {label:32} {duration(found.total_s):>9} {needs}"
+    return f"  {label:38} {duration(found.total_s):>9} {needs}"
