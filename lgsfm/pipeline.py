@@ -18,6 +18,7 @@ from .errors import InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor, is_rotation_invariant
 from .files import read_json, write_json
+from .forecast import Files, Forecast
 from .images import list_images
 from .mapping import ModelSummary, map_database, principal_point_note
 from .matchers import Matcher
@@ -79,6 +80,8 @@ class Run:
             raise InputError(f"{self.image_dir} holds one image, {self.names[0]}. A reconstruction needs at least two.")
         self.settings = settings
         self.observer = observer or Observer()
+        self.forecast = Forecast(self.image_dir, self.names)
+        self.early_s = 0.0  # that the forecast took, for which the first stage need not load torch
         self._check_early()
         self.workspace = Workspace.open(output or default_output(self.image_dir), self.image_dir)
         self.lock = self.workspace.lock()
@@ -194,7 +197,7 @@ class Run:
             store,
             orientations=views,
             is_strict=self.settings.run.strict,
-            progress=self.observer.progress("extract"),
+            progress=self.forecast.paces["extract"].timed(self.observer.progress("extract")),
         )
 
     def select_pairs(self) -> list[Pair]:
@@ -223,7 +226,7 @@ class Run:
             self._finished_features() as features,
             MatchStore(self.matches_path, identity) as store,
         ):
-            progress = self.observer.progress("match")
+            progress = self.forecast.paces["match"].timed(self.observer.progress("match"))
             batch_size = self.settings.run.batch_size
             report = match_features(features, pairs, self.matcher, store, batch_size=batch_size, progress=progress)
             self._count("match", report.computed, report.reused)
@@ -303,6 +306,7 @@ class Run:
             raise ReconstructionError(
                 self.summary.no_model(self.settings, self.workspace.log, is_model_there=is_model_there)
             )
+        self._remember("map", models[0].num_reg_images)
         if note := principal_point_note(self.settings.mapping, models):
             self.observer.say(note)
         return models
@@ -320,7 +324,7 @@ class Run:
 
     def reconstruct(self) -> Summary:
         """All stages."""
-        self.extractor, self.matcher  # noqa: B018 - fetch all weights before any work
+        self._say_forecast()  # makes extractor and matcher: all weights are fetched before any work
         self.extract()
         pairs = self.select_pairs()
         self.match(pairs)
@@ -329,6 +333,18 @@ class Run:
         return self.summary
 
     # ---------------------------------------------------------------------------- helpers
+    def _say_forecast(self) -> None:
+        components = self.extractor, self.matcher
+        start = time.perf_counter()
+        space = self.workspace
+        files = Files(self.features_path, self.matches_path, space.pairs, space.database_identity)
+        if text := self.forecast.say(self.settings, *components, files):
+            self.observer.say(text)
+        self.early_s = time.perf_counter() - start
+
+    def _remember(self, stage: str, count: int) -> None:
+        self.forecast.remember(stage, self.settings, self._identities(), self.summary.seconds[stage], count)
+
     @contextmanager
     def _finished_features(self) -> Iterator[FeatureStore]:
         if not self.features_path.is_file():
@@ -352,9 +368,10 @@ class Run:
     def _stage(self, stage: str) -> Iterator[None]:
         """Times a stage, and writes options before it and the summary after it."""
         self._write_options()
-        start = time.perf_counter()
+        start, self.early_s = time.perf_counter() - self.early_s, 0.0
         yield
         self.summary.set_seconds(stage, time.perf_counter() - start)
+        self._remember(stage, self.summary.computed.get(stage, 0))
         self.summary.versions = {name: version(name) for name in ("lgsfm", "pycolmap", "torch", "numpy", "h5py")}
         self.summary.versions["python"] = platform.python_version()
         self.summary.finished = datetime.now().astimezone().isoformat(timespec="seconds")

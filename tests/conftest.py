@@ -10,6 +10,7 @@ from PIL import Image
 from lgsfm.exif import turn_upright
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, see lgsfm.cli
+os.environ["LGSFM_RATES"] = ""  # how fast tests run is no forecast for anybody
 ROOT = Path(__file__).resolve().parent.parent
 ORIENTATION = 0x0112
 INVERSE = {6: 8, 8: 6}  # the other codes undo themselves

@@ -19,14 +19,14 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"finished"},
-    {"pipeline", "pair"},
-    {"workspace"},
-    {"summary"},
-    {"settings"},
+    {"pipeline", "pair", "speed"},
+    {"workspace", "forecast"},
+    {"summary", "rates"},
+    {"settings", "estimate"},
     {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
     {"focal"},  # what serves them
     {"cameras", "drawing", "epipolar"},
-    {"registry", "store", "child", "principal_point", "poses", "files", "background"},
+    {"registry", "store", "child", "principal_point", "poses", "files", "background", "machine", "rendering"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
     {"images", "models"},
@@ -39,12 +39,12 @@ COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 
 HOMES = {  # dependency -> the modules (or packages) that may import it
     "PIL": {"images", "exif", "drawing", "hf"},
-    "cv2": {"images", "extractors.sift", "estimators.opencv", "drawing"},
+    "cv2": {"images", "extractors.sift", "estimators.opencv", "drawing", "rendering"},
     "h5py": {"store"},
     "poselib": {"estimators.poselib"},
     "pycolmap": {"database", "mapping", "principal_point", "poses", "cameras", "estimators.colmap"},
     "safetensors": {"weights"},
-    "torch": {"models", "weights", "hf", *COMPONENTS},
+    "torch": {"machine", "models", "weights", "hf", *COMPONENTS},
     "tqdm": {"cli"},
     "numpy": None,  # anywhere
 }

@@ -19,7 +19,8 @@ from lgsfm.settings import flag_fields
 from lgsfm.summary import Summary
 
 STAGES = ("extract", "pairs", "match", "database", "map")
-COMMANDS = (("reconstruct",), *((stage,) for stage in STAGES), ("evaluate",), ("weights", "list"), ("weights", "fetch"))
+SINGLE_WORDS = ("reconstruct", *STAGES, "evaluate", "bench")
+COMMANDS = (*((word,) for word in SINGLE_WORDS), ("weights", "list"), ("weights", "fetch"))
 
 
 @pytest.fixture(scope="module")
@@ -340,7 +341,7 @@ def test_every_command_has_help(words: tuple[str, ...]) -> None:
     if words[0] in ("reconstruct", *STAGES):
         for flag in ("--output", "--quiet", *(f"--{field.name.replace('_', '-')}" for field, *_ in flag_fields())):
             assert f"{flag} " in ended.out or f"{flag}\n" in ended.out or f"{flag}," in ended.out, flag
-    if words in (("reconstruct",), ("evaluate",), ("weights", "list")):
+    if words in (("reconstruct",), ("evaluate",), ("bench",), ("weights", "list")):
         assert "--json" in ended.out
 
 

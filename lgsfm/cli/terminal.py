@@ -12,7 +12,7 @@ from ..types import Progress
 
 __all__ = ["Terminal"]
 
-UNITS = {"extract": "photo", "match": "pair", "map": "photo", "show": "pair", "weights": "B"}
+UNITS = {"extract": "photo", "match": "pair", "map": "photo", "show": "pair", "weights": "B", "bench": "%"}
 
 
 class Terminal(Observer):

@@ -1,0 +1,124 @@
+"""The machine that lgsfm runs on: what it is called, and how fast it multiplies matrices."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["Machine", "cpu", "machine_of", "memory_bytes"]
+
+PROBE_S = 0.02
+PROBE_SIZE = 96  # small enough that one thread does it: several would wait for each other where other programs work
+PROBE_REPEATS = 10
+THREAD_GAIN = 0.8  # twice the threads are 2^0.8 times as fast
+GPU_PROBE_SIZE = 4096  # a GPU is not busy with less
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What computes.
+
+    name: of the CPU or the GPU, as it calls itself
+    device: "cpu", "cuda:0", "mps"
+    threads: of the CPU
+    """
+
+    name: str
+    device: str
+    threads: int
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is no CPU."""
+        return self.device != "cpu"
+
+    def gflops(self) -> float:
+        """Speed of float32 matrix products [GFLOP/s], from a probe of 20 ms on a CPU (a GPU also has to wake up)."""
+        return _gpu_gflops(self.device) if self.is_gpu else _core_gflops() * self.threads**THREAD_GAIN
+
+
+def cpu(threads: int = -1) -> Machine:
+    """The CPU; ``threads`` below 1 means those that programs take when nobody tells them."""
+    return Machine(_cpu_name(), "cpu", threads if threads > 0 else _default_threads())
+
+
+def machine_of(device: str, threads: int = -1) -> Machine:
+    """The machine behind the name of a device. Loads torch unless it is "cpu".
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if device == "cpu":
+        return cpu(threads)
+    from .models import resolve_device
+
+    found = resolve_device(device)
+    if found.type == "cpu":
+        return cpu(threads)
+    import torch
+
+    name = torch.cuda.get_device_name(found) if found.type == "cuda" else f"{_cpu_name()} GPU"
+    return Machine(name, str(found), threads if threads > 0 else _default_threads())
+
+
+def memory_bytes() -> int | None:
+    """The memory of the machine; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _default_threads() -> int:
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+@cache
+def _cpu_name() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return next(iter(names), "") or platform.processor() or platform.machine() or "unknown CPU"
+
+
+@cache
+def _core_gflops() -> float:
+    """The best of many products on one core: the others were disturbed."""
+    matrix = np.full((PROBE_SIZE, PROBE_SIZE), 0.5, np.float32)
+    best, now = float("inf"), time.perf_counter()
+    end = now + PROBE_S
+    while now < end:
+        start = time.perf_counter()
+        for _ in range(PROBE_REPEATS):
+            matrix @ matrix
+        now = time.perf_counter()
+        best = min(best, now - start)
+    return 2e-9 * PROBE_REPEATS * PROBE_SIZE**3 / best
+
+
+@cache
+def _gpu_gflops(device: str) -> float:
+    import torch
+
+    matrix = torch.full((GPU_PROBE_SIZE, GPU_PROBE_SIZE), 0.5, device=device)
+    best = float("inf")
+    for _ in range(3):
+        float((matrix @ matrix)[0, 0])  # reading a value waits for the product
+        start = time.perf_counter()
+        float((matrix @ matrix)[0, 0])
+        best = min(best, time.perf_counter() - start)
+    return 2e-9 * GPU_PROBE_SIZE**3 / best

@@ -1,0 +1,314 @@
+"""What is said before a run and kept after it. No speed is asserted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_helpers import copy_photos, views
+
+from lgsfm import forecast, machine, pipeline
+from lgsfm.estimate import GUESSED, MEASURED, SCALED, STAGES, Setup, reference_seconds
+from lgsfm.forecast import Pace, machines_of, seen_pixels, setup_of
+from lgsfm.machine import Machine
+from lgsfm.pipeline import Observer, reconstruct
+from lgsfm.rates import MOST_ITEMS, MOST_RECORDS, Speed, Speeds, about, rates_file, rates_of
+from lgsfm.settings import Settings
+
+SIFT = {"features": "sift", "max_edge_px": 800, "max_keypoints": 1500}
+SETUP = Setup(extractor="aliked", matcher="lightglue", variant="n16", pixels=700_000, keypoints=2048)
+HERE = Machine("a CPU", "cpu", 2)
+
+
+class Listener(Observer):
+    """Remembers what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    @property
+    def ahead(self) -> str:
+        (line,) = [line for line in self.lines if line.startswith("Ahead")]
+        return line
+
+
+def speed(stage: str = "match", setup: Setup = SETUP, seconds: float = 1.0, count: int = 10) -> Speed:
+    made = about(stage, setup, HERE, {})
+    return Speed(stage=stage, about=made, reference_s=reference_seconds(stage, setup), seconds=seconds, count=count)
+
+
+def found(speeds: Speeds, setup: Setup = SETUP, where: Machine = HERE, tags: dict[str, str] | None = None):
+    return speeds.find("match", about("match", setup, where, tags or {}), reference_seconds("match", setup))
+
+
+# --------------------------------------------------------------------------------- the file of speeds
+@pytest.fixture
+def speeds(tmp_path: Path) -> Speeds:
+    return Speeds(tmp_path / "cache" / "rates.json")
+
+
+def test_a_speed_is_found_again(speeds: Speeds) -> None:
+    assert found(speeds) is None
+    speeds.add(speed())
+    assert found(Speeds(speeds.path)) == (1.0, MEASURED)
+    assert [path.name for path in speeds.path.parent.iterdir()] == ["rates.json"]
+
+
+def test_a_speed_tells_of_other_sizes(speeds: Speeds) -> None:
+    speeds.add(speed())
+    larger = dataclasses.replace(SETUP, keypoints=4096)
+    seconds, source = found(speeds, larger)
+    assert source == SCALED
+    assert seconds == pytest.approx(reference_seconds("match", larger) / reference_seconds("match", SETUP))
+    speeds.add(speed(setup=larger, seconds=9.0))
+    assert found(speeds, larger) == (9.0, MEASURED)
+    assert found(speeds) == (1.0, MEASURED)
+
+
+def test_another_component_machine_or_precision_has_speeds_of_its_own(speeds: Speeds) -> None:
+    speeds.add(speed())
+    assert found(speeds, dataclasses.replace(SETUP, is_adaptive=False)) is None
+    assert found(speeds, dataclasses.replace(SETUP, matcher="nearest")) is None
+    assert found(speeds, where=Machine("a CPU", "cpu", 4)) is None
+    assert found(speeds, where=Machine("a GPU", "cuda:0", 2)) is None
+    assert found(speeds, tags={"precision": "half"}) is None
+
+
+def test_records_are_joined_by_the_number_of_their_items(speeds: Speeds) -> None:
+    speeds.add(speed(seconds=1.0, count=30))
+    speeds.add(speed(seconds=2.0, count=10))
+    assert found(speeds) == (pytest.approx(1.25), MEASURED)
+    assert len(speeds.read()) == 1
+    speeds.add(speed(seconds=1.0, count=10**6))
+    speeds.add(speed(seconds=3.0, count=MOST_ITEMS))  # an old record does not count without end
+    assert found(speeds)[0] == pytest.approx(2.0, rel=1e-3)
+    speeds.put(speed(seconds=5.0))
+    assert found(speeds) == (5.0, MEASURED)
+
+
+@pytest.mark.parametrize(("stage", "count"), [("extract", 3), ("match", 3), ("verify", 199), ("map", 9)])
+def test_a_few_items_tell_nothing(speeds: Speeds, stage: str, count: int) -> None:
+    speeds.add(speed(stage, count=count))
+    speeds.add(speed(stage, seconds=0.0, count=1000))
+    assert speeds.read() == []
+
+
+def test_old_records_give_way(speeds: Speeds) -> None:
+    rows = [dataclasses.asdict(speed()) | {"about": {"number": i}} for i in range(MOST_RECORDS)]
+    speeds.path.parent.mkdir()
+    speeds.path.write_text(json.dumps({"speeds": rows}))
+    speeds.add(speed())
+    assert len(speeds.read()) == MOST_RECORDS
+    assert found(speeds) == (1.0, MEASURED)
+
+
+GARBAGE = ["", "{", "[]", '{"speeds": 7}', '{"speeds": [7, null, {"stage": "match"}, {"a": 1}]}', "\0"]
+GARBAGE += [json.dumps({"speeds": [dataclasses.asdict(speed()) | {"seconds": value}]}) for value in ("1", -1, None)]
+
+
+@pytest.mark.parametrize("text", GARBAGE)
+def test_garbage_is_as_if_there_were_nothing(speeds: Speeds, text: str) -> None:
+    speeds.path.parent.mkdir()
+    speeds.path.write_text(text)
+    assert speeds.read() == []
+    speeds.add(speed())
+    assert found(Speeds(speeds.path)) == (1.0, MEASURED)
+
+
+def test_what_cannot_be_written_is_remembered_for_a_while(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file, not a folder")
+    for path in (tmp_path / "cache" / "rates.json", None):
+        speeds = Speeds(path)
+        speeds.add(speed())
+        assert found(speeds) == (1.0, MEASURED)
+        assert found(Speeds(path)) is None
+
+
+def test_the_file_lies_in_the_cache_unless_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LGSFM_CACHE", str(tmp_path))
+    monkeypatch.delenv("LGSFM_RATES")
+    assert rates_file() == tmp_path / "rates.json"
+    monkeypatch.setenv("LGSFM_RATES", str(tmp_path / "mine.json"))
+    assert rates_file() == tmp_path / "mine.json"
+    monkeypatch.setenv("LGSFM_RATES", "")
+    assert rates_file() is None
+
+
+# --------------------------------------------------------------------------------- speeds of a setup
+def test_what_was_not_measured_is_guessed(speeds: Speeds, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_core_gflops", lambda: 100.0)
+    speeds.add(speed(seconds=0.25))
+    rates = rates_of(SETUP, 100, dict.fromkeys(STAGES, HERE), {}, speeds)
+    assert rates.sources == {"extract": GUESSED, "match": MEASURED, "verify": GUESSED, "map": GUESSED}
+    assert rates.seconds["match"] == 0.25
+    assert min(rates.seconds.values()) > 0
+
+
+def test_all_measured_needs_no_probe(speeds: Speeds, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "gflops", None)
+    for stage in STAGES:
+        speeds.add(speed(stage, count=1000))
+    assert set(rates_of(SETUP, 100, dict.fromkeys(STAGES, HERE), {}, speeds).sources.values()) == {MEASURED}
+
+
+def test_the_machine_says_what_it_is() -> None:
+    here = machine.cpu()
+    assert here.name
+    assert here.threads >= 1
+    assert here.gflops() > 0
+    assert machine.cpu(3).threads == 3
+    assert machine.machine_of("cpu") == here
+    memory = machine.memory_bytes()
+    assert memory is None or memory > 1e8
+
+
+def test_threads_that_the_environment_names_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert machine.cpu().threads == 7
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert machine.cpu().threads >= 1
+
+
+# --------------------------------------------------------------------------------- the pace of a stage
+def test_the_pace_leaves_out_what_was_done_and_the_first_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 100.0, 101.0, 103.0, 0.0, 50.0, 54.0])
+    monkeypatch.setattr(forecast.time, "perf_counter", lambda: next(clock))
+    pace, heard = Pace(), []
+    report = pace.timed(lambda done, total: heard.append((done, total)))
+    for done in (2, 3, 4, 8):
+        report(done, 8)
+    assert (pace.count, pace.seconds) == (5, 3.0)
+    assert heard == [(2, 8), (3, 8), (4, 8), (8, 8)]
+    again = pace.timed(None)
+    for done in (0, 1, 2):
+        again(done, 2)
+    assert (pace.count, pace.seconds) == (6, 7.0)
+
+
+# --------------------------------------------------------------------------------- what decides the cost
+def test_the_setup_is_that_of_the_components() -> None:
+    identities = {
+        "extractor": {"extractor": "aliked", "options": {"variant": "t16", "max_keypoints": 512}},
+        "matcher": {"matcher": "lightglue", "options": {"depth_confidence": -1, "width_confidence": -1}},
+    }
+    setup = setup_of(identities, "global", 1000)
+    assert (setup.extractor, setup.variant, setup.keypoints, setup.pixels) == ("aliked", "t16", 512, 1000)
+    assert (setup.matcher, setup.mapper, setup.is_adaptive) == ("lightglue", "global", False)
+    assert setup_of({"extractor": {"extractor": "mine"}}, "incremental", 9).keypoints == 0
+
+
+@pytest.mark.parametrize(("edge", "pixels"), [(0, 6_000_000), (1500, 1_500_000), (9000, 6_000_000)])
+def test_pixels_are_those_of_the_middle_photo_as_it_is_seen(edge: int, pixels: int) -> None:
+    assert seen_pixels([(3000, 2000), (3000, 2000), (30, 20)], edge) == pixels
+
+
+# --------------------------------------------------------------------------------- in a run
+@pytest.fixture(scope="module")
+def finished(courtyard: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Listener]:
+    """Four photos, what came of them, and what was said."""
+    folder, listener = tmp_path_factory.mktemp("forecast"), Listener()
+    images = copy_photos(courtyard / "images", folder / "images", views(5, 6, 7, 8))
+    reconstruct(images, folder / "out", observer=listener, **SIFT)
+    return images, folder / "out", listener
+
+
+def test_a_run_says_first_what_it_will_take(finished: tuple[Path, Path, Listener]) -> None:
+    _, _, listener = finished
+    assert listener.lines.index(listener.ahead) == 1  # behind the choice of features
+    assert listener.ahead.startswith("Ahead: 4 photos, 6 pairs: about ")
+    for text in (
+        "extract ",
+        "match ",
+        "verify ",
+        "map ",
+        "of memory",
+        "of disk",
+        "rough guess",
+        "`lgsfm bench IMAGES`",
+    ):
+        assert text in listener.ahead
+    assert "reused" not in listener.ahead
+
+
+def test_only_what_is_not_finished_lies_ahead(finished: tuple[Path, Path, Listener], courtyard: Path) -> None:
+    images, output, _ = finished
+    again, more = Listener(), Listener()
+    reconstruct(images, output, observer=again, **SIFT)
+    assert again.ahead.startswith("Ahead: only mapping, all else is reused: about ")
+    copy_photos(courtyard / "images", images, views(9))
+    reconstruct(images, output, observer=more, **SIFT)
+    assert more.ahead.startswith("Ahead: 1 of 5 photos, ")
+    assert "of 10 pairs" in more.ahead
+
+
+def test_reuse_that_cannot_be_known_is_a_condition(finished: tuple[Path, Path, Listener]) -> None:
+    images, output, _ = finished
+    listener = Listener()
+    (output / "pairs.txt").unlink()
+    reconstruct(images, output, observer=listener, pairs="retrieval", **SIFT)
+    assert "if no match is reused" in listener.ahead
+
+
+def test_a_forecast_that_fails_is_none(
+    finished: tuple[Path, Path, Listener], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ValueError("nothing works")
+
+    listener = Listener()
+    for name in ("setup_of", "count_pairs", "reference_seconds"):
+        monkeypatch.setattr(forecast, name, fail)
+    assert reconstruct(finished[0], tmp_path / "out", observer=listener, **SIFT).num_reg_images
+    assert [line for line in listener.lines if line.startswith("Ahead")] == []
+
+
+def test_a_run_keeps_how_fast_it_was(courtyard: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LGSFM_RATES", str(tmp_path / "rates.json"))
+    images = copy_photos(courtyard / "images", tmp_path / "images", views(*range(6, 12)))
+    reconstruct(images, tmp_path / "out", **SIFT)
+    kept = Speeds(tmp_path / "rates.json").read()
+    assert [(row.stage, row.about["component"], row.count) for row in kept] == [
+        ("extract", "sift", 5),
+        ("match", "nearest", 14),
+    ]
+    listener = Listener()
+    reconstruct(images, tmp_path / "other", observer=listener, **SIFT)
+    assert "Times are as measured on this machine, but verify and map are rough guesses." in listener.ahead
+
+
+def test_a_run_that_reuses_all_does_not_load_torch(finished: tuple[Path, Path, Listener]) -> None:
+    images, output, _ = finished
+    code = (
+        "import sys; from lgsfm.pipeline import Run; from lgsfm.settings import Settings; from pathlib import Path\n"
+        f"with Run(Path({str(images)!r}), Path({str(output)!r}), Settings.from_flags({SIFT})) as run:\n"
+        "    run._say_forecast(); run.extract()\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_only_stages_with_work_ask_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "machine_of", lambda device, threads: Machine(device, "cuda:0", 1))
+    settings = Settings.from_flags({})
+    devices = {stage: found.device for stage, found in machines_of(settings, "aliked", is_extracting=False).items()}
+    assert devices == {"extract": "cpu", "match": "cuda:0", "verify": "cpu", "map": "cpu"}
+
+
+def test_the_time_of_the_forecast_is_that_of_the_first_stage(
+    finished: tuple[Path, Path, Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, output, _ = finished
+    with pipeline.Run(images, output, Settings.from_flags(SIFT)) as run:
+        run.early_s = 1000.0
+        run.extract()
+        assert run.summary.seconds["extract"] >= 1000
+        run.select_pairs()
+        assert run.summary.seconds["pairs"] < 1000
