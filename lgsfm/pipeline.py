@@ -20,6 +20,7 @@ from .extractors import Extractor, is_rotation_invariant
 from .files import read_json, write_json
 from .images import list_images
 from .mapping import ModelSummary, map_database, principal_point_note
+from .masks import find_masks
 from .matchers import Matcher
 from .matching import MatchingReport, match_features
 from .options import digest
@@ -103,6 +104,7 @@ class Run:
             if method not in METHODS:
                 read_pairs(Path(method), self.names)
         group_cameras(self.image_dir, self.names, self.settings.cameras, skip_unreadable=True)
+        self.masks = find_masks(self.settings.masks, self.names)
 
     # ---------------------------------------------------------------------------- components
     @cached_property
@@ -146,7 +148,11 @@ class Run:
         ):
             report = self._extract_upright(store)
             self._count("extract", report.computed, report.reused)
-            self.summary.failed_images = report.failed
+            self.summary.failed_images, self.summary.masked_out = report.failed, report.masked_out
+        if self.masks:
+            self.observer.say(f"Masks: {len(self.masks)} of {len(self.names)} photos have one.")
+        for name in report.masked_out:
+            self.observer.say(f"Masked out {name}: no keypoint lies outside of its mask.")
         for name, reason in report.failed.items():
             self.observer.say(f"Skipped {name}: {reason}")
         if len(report.computed) + len(report.reused) < 2:
@@ -161,7 +167,7 @@ class Run:
         mode = self.settings.upright.upright
         if mode == "auto" and is_rotation_invariant(self.extractor):
             mode = "exif"
-        orientations = Orientations(self.image_dir, self.names, mode, self.workspace.upright)
+        orientations = Orientations(self.image_dir, self.names, mode, self.workspace.upright, self.masks)
         report = self._extract_views(store, orientations.views)
         names = sorted([*report.computed, *report.reused])
         if mode == "auto" and not orientations.are_settled(store, names):
@@ -193,6 +199,7 @@ class Run:
             self.extractor,
             store,
             orientations=views,
+            masks=self.masks,
             is_strict=self.settings.run.strict,
             progress=self.observer.progress("extract"),
         )
@@ -370,7 +377,7 @@ class Run:
         self.summary.computed[stage], self.summary.reused[stage] = len(computed), len(reused)
 
     def _write_options(self) -> None:
-        stages = ("run", "upright", "pairs", "cameras", "verification", "mapping")
+        stages = ("run", "upright", "masks", "pairs", "cameras", "verification", "mapping")
         options = {name: getattr(self.settings, name).to_dict() for name in stages}
         write_json(self.workspace.options, {"flags": dict(self.settings.flags), **self._identities(), **options})
 

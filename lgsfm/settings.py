@@ -18,6 +18,7 @@ from .database import CameraOptions, VerificationOptions
 from .errors import InputError, unknown_name
 from .extractors import Extractor, ExtractorOptions
 from .mapping import MappingOptions
+from .masks import MaskOptions
 from .matchers import Matcher
 from .options import Options, option
 from .pairing import PairOptions
@@ -206,6 +207,7 @@ class Settings(ComponentSettings):
     kinds: ClassVar[tuple[str, ...]] = ("extractor", "matcher", "retriever")
 
     run: RunOptions
+    masks: MaskOptions
     pairs: PairOptions
     cameras: CameraOptions
     verification: VerificationOptions

@@ -42,6 +42,7 @@ class Summary:
     models: list[dict[str, Any]] = field(default_factory=list)
     unregistered: list[str] = field(default_factory=list)  # images that are not in the best model
     failed_images: dict[str, str] = field(default_factory=dict)  # unusable photo -> reason
+    masked_out: list[str] = field(default_factory=list)  # photos whose masks leave no keypoint
     turned_deg: dict[str, int] = field(
         default_factory=dict
     )  # photo -> clockwise turn that made it upright, beyond EXIF

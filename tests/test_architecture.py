@@ -26,13 +26,13 @@ LAYERS = [
     {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
     {"focal"},  # what serves them
     {"cameras", "drawing", "epipolar"},
-    {"registry", "store", "child", "principal_point", "poses", "files", "background"},
+    {"registry", "store", "child", "principal_point", "poses", "files", "background", "masks"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
     {"images", "models"},
     {"weights"},
     {"types"},
-    {"exif", "options"},
+    {"exif", "mask_pixels", "options"},
     {"errors"},
 ]
 COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")

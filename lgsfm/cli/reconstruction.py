@@ -181,9 +181,12 @@ def table(summary: Summary) -> str:
     if len(summary.models) > 1:
         others = ", ".join(f"{model['path']} ({model['num_reg_images']})" for model in summary.models[1:])
         lines.append(f"Other models         {others}")
-    unregistered = [name for name in summary.unregistered if name not in summary.failed_images]
+    explained = {*summary.failed_images, *summary.masked_out}
+    unregistered = [name for name in summary.unregistered if name not in explained]
     if unregistered:
         lines.append(f"Not registered       {_some(unregistered)}")
+    if summary.masked_out:
+        lines.append(f"Masked out           {_some(summary.masked_out)}")
     if summary.failed_images:
         lines.append(f"Skipped, unusable    {_some(list(summary.failed_images))}")
     return "\n".join(lines)
