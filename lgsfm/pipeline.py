@@ -13,7 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from .database import CameraGroup, DatabaseReport, build_database, check_pycolmap, fingerprint, group_cameras
+from .camera_groups import group_cameras
+from .database import DatabaseReport, build_database, check_pycolmap, fingerprint
 from .errors import InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor, is_rotation_invariant
@@ -248,7 +249,7 @@ class Run:
             pairs = [pair for pair in pairs if pair in matches and pair[0] in features and pair[1] in features]
             groups = group_cameras(self.image_dir, names, self.settings.cameras)
             camera_model = self.settings.cameras.camera_model
-            self.summary.cameras = [_camera_row(group, camera_model) for group in groups]
+            self.summary.cameras = [group.row(camera_model) for group in groups]
             identity = digest(
                 {
                     "images": [(name, digest_of(features, name)) for name in names],
@@ -411,15 +412,3 @@ def reconstruct(
     folder = None if output is None else Path(output)
     with Run(Path(image_dir), folder, Settings.from_flags(flags), observer) as run:
         return run.reconstruct()
-
-
-def _camera_row(group: CameraGroup, model: str) -> dict[str, Any]:
-    return {
-        "model": model,
-        "width": group.size[0],
-        "height": group.size[1],
-        "focal_px": None if group.focal_px is None else round(group.focal_px, 2),
-        "label": group.label,
-        "num_images": len(group.names),
-        "images": list(group.names),
-    }

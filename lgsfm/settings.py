@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar, get_type_hints
 
 from . import weights
-from .database import CameraOptions, VerificationOptions
+from .camera_groups import CameraOptions
+from .database import VerificationOptions
 from .errors import InputError, unknown_name
 from .extractors import Extractor, ExtractorOptions
 from .mapping import MappingOptions

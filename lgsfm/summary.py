@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .database import CameraOptions
+from .camera_groups import CameraOptions
 from .files import read_json, write_json
 from .mapping import ModelSummary
 from .settings import Settings

@@ -24,7 +24,8 @@ LAYERS = [
     {"summary"},
     {"settings"},
     {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
-    {"focal"},  # what serves them
+    {"focal", "camera_groups"},  # what serves them
+    {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
     {"registry", "store", "child", "principal_point", "poses", "files", "background", "masks"},
     {"estimators", "matchers", "retrievers", "hf"},
@@ -42,7 +43,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
     "cv2": {"images", "extractors.sift", "estimators.opencv", "drawing"},
     "h5py": {"store"},
     "poselib": {"estimators.poselib"},
-    "pycolmap": {"database", "mapping", "principal_point", "poses", "cameras", "estimators.colmap"},
+    "pycolmap": {"database", "camera_groups", "mapping", "principal_point", "poses", "cameras", "estimators.colmap"},
     "safetensors": {"weights"},
     "torch": {"models", "weights", "hf", *COMPONENTS},
     "tqdm": {"cli"},
