@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import lgsfm
-from lgsfm.database import CameraOptions, group_cameras
+from lgsfm.camera_groups import CameraOptions, group_cameras
 from lgsfm.pairing import PairOptions
 
 images, work = Path("datasets/courtyard/images"), Path("out/stages")

@@ -16,53 +16,25 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from .cameras import DEFAULT_FOCAL_FACTOR, MODELS, PIXEL_CENTRE
+from .camera_groups import CameraGroup, make_camera
+from .cameras import PIXEL_CENTRE
 from .child import run_in_child
-from .errors import CacheError, InputError, ReconstructionError, unknown_name
-from .images import MIN_EDGE_PX, ImageHeader, read_header, read_photo
+from .errors import CacheError, ReconstructionError
 from .options import Options, digest, option
 from .types import Features, Matches, Pair
 
 __all__ = [
-    "CameraGroup",
-    "CameraOptions",
     "DatabaseReport",
     "VerificationOptions",
     "build_database",
     "check_pycolmap",
     "fingerprint",
-    "group_cameras",
     "import_matches",
     "read_inlier_matches",
     "verify_matches",
 ]
 
-JOINED_BY = {
-    "auto": "one size: taken for one camera (else --camera-mode per-image)",
-    "single": "one camera as asked for",
-    "per-folder": "one folder",
-    "per-image": "",
-}
-SIZES_LISTED = 6  # in an error
 SUPPORTED_PYCOLMAP = (4,)  # major versions
-
-
-@dataclass(frozen=True, kw_only=True)
-class CameraOptions(Options):
-    """Which images share a camera, and its model."""
-
-    camera_mode: str = option(
-        "auto",
-        "auto: images of one EXIF make, model, focal length and size share a camera, without EXIF those of one size; "
-        "or one camera for all, per folder, or per image",
-        choices=("auto", "single", "per-folder", "per-image"),
-    )
-    camera_model: str = option("SIMPLE_RADIAL", "COLMAP's name of the camera model")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.camera_model not in MODELS:
-            raise unknown_name("camera model", self.camera_model, MODELS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,21 +46,6 @@ class VerificationOptions(Options):
     seed: int = option(
         0, "of the random numbers; -1 for a new one each time; the mapper is exact only with --threads 1", minimum=-1
     )
-
-
-@dataclass(frozen=True)
-class CameraGroup:
-    """Images that share a camera."""
-
-    names: tuple[str, ...]
-    size: tuple[int, int]  # (width, height) px
-    focal_px: float | None  # from EXIF; None means that it is guessed
-    label: str  # for people: make and model, or what made the group
-
-    @property
-    def is_guess(self) -> bool:
-        """Whether the focal length is a guess."""
-        return self.focal_px is None
 
 
 @dataclass(frozen=True)
@@ -110,107 +67,6 @@ def check_pycolmap() -> None:
         )
 
 
-# --------------------------------------------------------------------------------- cameras
-def group_cameras(
-    image_dir: str | Path, names: Sequence[str], options: CameraOptions, *, skip_unreadable: bool = False
-) -> list[CameraGroup]:
-    """Groups images by camera; each group is of one size.
-
-    Args:
-        image_dir: the folder that ``names`` are relative to.
-        names: image names.
-        options: see `CameraOptions`.
-        skip_unreadable: leave out photos that the feature stage will skip.
-
-    Raises:
-        InputError: one camera is asked for images of several sizes.
-    """
-    image_dir = Path(image_dir)
-    headers = _headers(image_dir, names, skip_unreadable)
-    groups: dict[tuple[Any, ...], list[str]] = {}
-    for name in sorted(headers):
-        groups.setdefault(_camera_key(name, headers[name], options.camera_mode), []).append(name)
-    if skip_unreadable:
-        groups = {key: _of_usable_sizes(image_dir, members, headers) for key, members in groups.items()}
-    return [_camera_group(tuple(members), headers, options.camera_mode) for members in groups.values()]
-
-
-def _headers(image_dir: Path, names: Sequence[str], skip_unreadable: bool) -> dict[str, ImageHeader]:
-    headers = {}
-    for name in names:
-        try:
-            header = read_header(image_dir / name)
-        except InputError:
-            if not skip_unreadable:
-                raise
-        else:
-            if not skip_unreadable or min(header.size) >= MIN_EDGE_PX:
-                headers[name] = header
-    return headers
-
-
-def _of_usable_sizes(image_dir: Path, names: list[str], headers: Mapping[str, ImageHeader]) -> list[str]:
-    """Where sizes differ, the images of those sizes of which at least one image can be decoded."""
-    sizes = {headers[name].size for name in names}
-    if len(sizes) < 2:
-        return names
-
-    def is_usable(name: str) -> bool:
-        try:
-            read_photo(image_dir / name, MIN_EDGE_PX)
-        except InputError:
-            return False
-        return True
-
-    usable = {size for size in sizes if any(is_usable(name) for name in names if headers[name].size == size)}
-    return [name for name in names if headers[name].size in usable] or names
-
-
-def _camera_key(name: str, header: ImageHeader, mode: str) -> tuple[Any, ...]:
-    """What two images of one camera have in common."""
-    if mode == "single":
-        return ()
-    if mode == "per-folder":
-        return (name.rpartition("/")[0],)
-    if mode == "per-image":
-        return (name,)
-    exif = header.exif
-    return (exif.make, exif.model, exif.focal_mm, exif.focal_35mm, header.size)
-
-
-def _camera_group(names: tuple[str, ...], headers: Mapping[str, ImageHeader], mode: str) -> CameraGroup:
-    first_of = {headers[name].size: name for name in reversed(names)}
-    if len(first_of) > 1:
-        listed = ", ".join(f"{size[0]}x{size[1]} as {first_of[size]}" for size in sorted(first_of)[:SIZES_LISTED])
-        more = ", ..." if len(first_of) > SIZES_LISTED else ""
-        raise InputError(
-            f"--camera-mode {mode} puts images of different sizes ({listed}{more}) into one camera. "
-            "Use --camera-mode auto."
-        )
-    header = headers[names[0]]
-    focals = [focal for name in names if (focal := headers[name].exif.focal_px(header.size)) is not None]
-    label = _label(header.exif.make, header.exif.model) or (
-        "no EXIF" if len(names) == 1 else f"no EXIF, {JOINED_BY[mode]}"
-    )
-    return CameraGroup(names, header.size, float(np.median(focals)) if focals else None, label)
-
-
-def _label(make: str | None, model: str | None) -> str:
-    """Make and model for people; many models begin with the make."""
-    make, model = make or "", model or ""
-    return model if make and model.lower().startswith(make.lower()) else f"{make} {model}".strip()
-
-
-def make_camera(group: CameraGroup, model: str) -> pycolmap.Camera:
-    """The COLMAP camera of a group: focal length from EXIF or guessed, principal point at the centre."""
-    width, height = group.size
-    focal = group.focal_px or DEFAULT_FOCAL_FACTOR * max(width, height)
-    camera = pycolmap.Camera.create_from_model_name(0, model, focal, width, height)
-    camera.has_prior_focal_length = not group.is_guess
-    return camera
-
-
-# --------------------------------------------------------------------------------- database
 def build_database(
     path: Path,
     features: Mapping[str, Features],

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .background import read_ahead
 from .errors import InputError
-from .extractors import Extractor
+from .extractors import Extractor, extract_visible, heeds_masks
 from .images import MIN_EDGE_PX, Photo, file_digest, read_photo
 from .store import digest_of, is_intact, orientation_of, source_of
 from .types import Features, Progress
 
 __all__ = ["ExtractionReport", "extract_features"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,15 @@ class ExtractionReport:
     computed: list[str] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # image name -> reason, without the name
+    masked_out: list[str] = field(default_factory=list)  # of those computed or reused: their masks leave no keypoint
 
     def followed_by(self, later: ExtractionReport) -> ExtractionReport:
         """The report of both, where the later one did some images again."""
         again = {*later.computed, *later.failed}
         computed = [name for name in self.computed if name not in again] + later.computed
         reused = [name for name in self.reused if name not in again]
-        return ExtractionReport(computed, reused, {**self.failed, **later.failed})
+        masked_out = [name for name in self.masked_out if name not in again] + later.masked_out
+        return ExtractionReport(computed, reused, {**self.failed, **later.failed}, masked_out)
 
 
 def extract_features(
@@ -39,6 +44,7 @@ def extract_features(
     store: MutableMapping[str, Features],
     *,
     orientations: Mapping[str, int] | None = None,
+    masks: Mapping[str, Sequence[Path]] | None = None,
     is_strict: bool = False,
     workers: int = 1,
     progress: Progress | None = None,
@@ -52,23 +58,26 @@ def extract_features(
         store: image name -> features.
         orientations: EXIF code of the view that the extractor is to see; an image that is not here is seen as its
             EXIF data says, and an entry of any view is kept.
+        masks: mask files of those images that have any, see `lgsfm.masks`; other masks make other features.
         is_strict: an unusable photo is an error; by default it is skipped and named in the report.
         workers: threads that decode photos while the network works on another.
         progress: called with (done, total) after each image.
 
     Raises:
-        InputError: a photo is unusable and ``is_strict`` is set, or every photo is unusable; or the extractor cannot
-            work at all, for want of the device say.
+        InputError: a photo or its mask is unusable and ``is_strict`` is set, or every photo is unusable or masked
+            out; or the extractor cannot work at all, for want of the device say.
     """
     image_dir = Path(image_dir)
-    views = orientations or {}
+    views, masks = orientations or {}, masks or {}
     report = ExtractionReport()
     todo: list[str] = []
 
     def is_finished(name: str) -> bool:
         if not digest_of(store, name) or (name in views and orientation_of(store, name) != views[name]):
             return False
-        is_same_photo = bool(source_of(store, name)) and source_of(store, name) == _digest(image_dir / name)
+        is_same_photo = bool(source_of(store, name)) and source_of(store, name) == _digest(
+            image_dir / name, masks.get(name, ())
+        )
         return is_same_photo and is_intact(store, name)
 
     for name in names:
@@ -78,8 +87,15 @@ def extract_features(
         progress(done, len(names))
 
     def read(name: str) -> Photo:
-        return read_photo(image_dir / name, extractor.options.max_edge_px or None, orientation=views.get(name))
+        edge_px = extractor.options.max_edge_px or None
+        return read_photo(image_dir / name, edge_px, orientation=views.get(name), masks=masks.get(name, ()))
 
+    if masks.keys() & set(todo) and not heeds_masks(extractor):
+        _log.warning(
+            "The extractor '%s' knows no masks: keypoints under them are dropped afterwards, and masked photos keep "
+            "fewer than --max-keypoints.",
+            extractor.kind,
+        )
     for name, result in read_ahead(todo, read, workers=workers, count=workers + 1):
         try:
             photo = result()
@@ -90,7 +106,7 @@ def extract_features(
             report.failed[name] = str(exc).removeprefix(f"{image_dir / name}: ")
             store.pop(name, None)
         else:
-            store[name] = extractor.extract(photo)
+            store[name] = extract_visible(extractor, photo)
             report.computed.append(name)
         done += 1
         if progress:
@@ -98,6 +114,12 @@ def extract_features(
     if names and len(report.failed) == len(names):
         name, reason = next(iter(report.failed.items()))
         raise InputError(f"None of the {len(names)} photos in {image_dir} can be used. The first, {name}: {reason}")
+    report.masked_out.extend(name for name in names if name in masks and name in store and not len(store[name]))
+    if report.masked_out and len(report.masked_out) + len(report.failed) == len(names):
+        raise InputError(
+            f"The masks leave no keypoint in any photo, as in {report.masked_out[0]}. Black is what is ignored; "
+            "are the masks the wrong way round?"
+        )
     return report
 
 
@@ -109,9 +131,9 @@ def _check_edges(path: Path, photo: Photo) -> None:
         raise InputError(f"{path}: too narrow once reduced to {width}x{height} pixels. Raise --max-edge-px.")
 
 
-def _digest(path: Path) -> str | None:
-    """The hash of a file, or None if it cannot be read (the reader behind will say why)."""
+def _digest(path: Path, masks: Sequence[Path]) -> str | None:
+    """The hash of a photo and its masks, or None if one cannot be read (the reader behind will say why)."""
     try:
-        return file_digest(path)
+        return file_digest(path, masks)
     except InputError:
         return None

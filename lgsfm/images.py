@@ -17,7 +17,7 @@ import logging
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -36,6 +36,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from .errors import InputError
 from .exif import Exif, read_exif, stored_to_upright, turn_upright, upright_size, upright_to_stored
+from .mask_pixels import fitted, lies_across
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -101,7 +102,8 @@ class Photo:
     size: tuple[int, int]  # (width, height) px of the stored image
     orientation: int  # EXIF code, 1 to 8
     scale: tuple[float, float]  # stored px per px of the resized image, along stored x and y
-    digest: str  # sha256 of the file's bytes, hexadecimal
+    digest: str  # sha256 of the file's bytes and of those of its masks, hexadecimal
+    mask: np.ndarray | None = None  # (H, W) bool, of `rgb`: where keypoints are welcome; None is everywhere
 
     def to_stored(self, points: np.ndarray) -> np.ndarray:
         """Points (N, 2) in px of `rgb` as px of the stored image; float32 stays float32, else float64."""
@@ -110,6 +112,17 @@ class Photo:
         small = upright_to_stored(points.astype(np.float64), resized, self.orientation)
         full = (small + 0.5) * self.scale - 0.5
         return full.astype(np.float32) if points.dtype == np.float32 else full
+
+    def shows(self, points: np.ndarray) -> np.ndarray:
+        """(N,) bool: which points (N, 2) in px of the stored image no mask hides; those outside of it are hidden."""
+        if self.mask is None:
+            return np.ones(len(points), bool)
+        height, width = self.mask.shape
+        resized = upright_size((width, height), self.orientation)
+        small = (np.asarray(points, np.float64) + 0.5) / self.scale - 0.5
+        x, y = np.floor(stored_to_upright(small, resized, self.orientation) + 0.5).astype(int).T
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        return inside & self.mask[y.clip(0, height - 1), x.clip(0, width - 1)]
 
 
 def list_images(folder: Path) -> list[str]:
@@ -144,7 +157,9 @@ def read_header(path: Path) -> ImageHeader:
         return _open(stream)[1]
 
 
-def read_photo(path: Path, max_edge_px: int | None = None, *, orientation: int | None = None) -> Photo:
+def read_photo(
+    path: Path, max_edge_px: int | None = None, *, orientation: int | None = None, masks: Sequence[Path] = ()
+) -> Photo:
     """The image of a file: 8-bit RGB, upright, its longer edge at most ``max_edge_px`` (never enlarged).
 
     ``orientation`` is the EXIF code of the view that is wanted; None means the one that the file names.
@@ -152,8 +167,11 @@ def read_photo(path: Path, max_edge_px: int | None = None, *, orientation: int |
     up. Of several pictures in a file the first is read. Large JPEGs are decoded at 1/2,
     1/4 or 1/8, the least that still covers the target, which is up to twice as fast.
 
-    Raises `InputError`, with the path and the reason, if the file cannot be read, is no image, is
-    truncated, or has more than `MAX_MEGAPIXELS`.
+    ``masks`` are image files of any size that show the stored image; where any of them is black, keypoints are
+    not welcome. A pixel is masked if the masks hide any part of it.
+
+    Raises `InputError`, with the path and the reason, if the file or a mask cannot be read, is no image, is
+    truncated, or has more than `MAX_MEGAPIXELS`, and if a mask stands upright where the stored image lies.
     """
     if max_edge_px is not None and max_edge_px < 1:
         raise InputError(f"max_edge_px must be at least 1, not {max_edge_px}.")
@@ -164,9 +182,17 @@ def read_photo(path: Path, max_edge_px: int | None = None, *, orientation: int |
         _check_end(data, image.format)
         target = _target_size(header.size, max_edge_px)
         bgr, scale = _decode(data, image.format, header.size, target)
+        mask = _visible(masks, header.size, target, scale)
     code = header.exif.orientation if orientation is None else orientation
     rgb = cv2.cvtColor(turn_upright(bgr, code), cv2.COLOR_BGR2RGB)
-    return Photo(rgb=rgb, size=header.size, orientation=code, scale=scale, digest=hashlib.sha256(data).hexdigest())
+    return Photo(
+        rgb=rgb,
+        size=header.size,
+        orientation=code,
+        scale=scale,
+        digest=_with_masks(hashlib.sha256(data).hexdigest(), masks),
+        mask=None if mask is None else turn_upright(mask, code),
+    )
 
 
 def photo_from_array(image: np.ndarray, max_edge_px: int | None = None, *, orientation: int = 1) -> Photo:
@@ -191,10 +217,10 @@ def photo_from_array(image: np.ndarray, max_edge_px: int | None = None, *, orien
     )
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of the bytes of a file, hexadecimal: `Photo.digest` without decoding. Raises `InputError`."""
+def file_digest(path: Path, masks: Sequence[Path] = ()) -> str:
+    """sha256 of the bytes of a file and its masks, hexadecimal: `Photo.digest` undecoded. Raises `InputError`."""
     with _errors_named(path), open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return _with_masks(hashlib.file_digest(stream, "sha256").hexdigest(), masks)
 
 
 def to_gray(rgb: np.ndarray) -> np.ndarray:
@@ -288,6 +314,52 @@ def _check_size(size: tuple[int, int]) -> None:
         )
 
 
+# --------------------------------------------------------------------------------- masks
+def _with_masks(digest: str, masks: Sequence[Path]) -> str:
+    """The hash of a photo together with its masks; without any it stays as it is."""
+    if not masks:
+        return digest
+    return hashlib.sha256("\n".join([digest, *map(file_digest, masks)]).encode()).hexdigest()
+
+
+def _visible(
+    masks: Sequence[Path], size: tuple[int, int], target: tuple[int, int], scale: tuple[float, float]
+) -> np.ndarray | None:
+    """(h, w) bool of the stored image, of (width, height) ``size``, at ``target`` size: what no mask hides.
+
+    ``scale``: stored px per px in x and y.
+    """
+    visible = None
+    for path in masks:
+        try:
+            mask = _mask_pixels(path)
+        except InputError as exc:
+            raise _UnusableError(f"its mask {str(exc).rstrip('.')}") from exc
+        if lies_across(mask, size):
+            raise _UnusableError(
+                f"its mask {path} has {mask.shape[1]}x{mask.shape[0]} pixels, the stored photo {size[0]}x{size[1]}; "
+                "masks show photos as they are stored, before EXIF turns them"
+            )
+        mask = fitted(mask, size, target, scale)
+        visible = mask if visible is None else visible & mask
+    return visible
+
+
+def _mask_pixels(path: Path) -> np.ndarray:
+    """(h, w) bool: where a mask is not black; transparency says nothing."""
+    with _errors_named(path):
+        data = Path(path).read_bytes()
+        image, header = _open(io.BytesIO(data))
+        _check_size(header.size)
+        _check_end(data, image.format)
+        with _quiet_opencv():
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None:
+            raise _UnusableError("cannot be decoded")
+    return np.asarray(pixels.reshape(*pixels.shape[:2], -1)[..., :3].any(axis=2))
+
+
+# --------------------------------------------------------------------------------- decoding
 def _check_end(data: bytes, kind: str | None) -> None:
     """Some decoders take half a file and paint the rest grey, so look for the mark at the end ourselves.
 

@@ -13,7 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from .database import CameraGroup, DatabaseReport, build_database, check_pycolmap, fingerprint, group_cameras
+from .camera_groups import group_cameras
+from .database import DatabaseReport, build_database, check_pycolmap, fingerprint
 from .errors import InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor, is_rotation_invariant
@@ -21,6 +22,7 @@ from .files import read_json, write_json
 from .forecast import Files, Forecast
 from .images import list_images
 from .mapping import ModelSummary, map_database, principal_point_note
+from .masks import find_masks
 from .matchers import Matcher
 from .matching import MatchingReport, match_features
 from .options import digest
@@ -106,6 +108,7 @@ class Run:
             if method not in METHODS:
                 read_pairs(Path(method), self.names)
         group_cameras(self.image_dir, self.names, self.settings.cameras, skip_unreadable=True)
+        self.masks = find_masks(self.settings.masks, self.names)
 
     # ---------------------------------------------------------------------------- components
     @cached_property
@@ -149,7 +152,11 @@ class Run:
         ):
             report = self._extract_upright(store)
             self._count("extract", report.computed, report.reused)
-            self.summary.failed_images = report.failed
+            self.summary.failed_images, self.summary.masked_out = report.failed, report.masked_out
+        if self.masks:
+            self.observer.say(f"Masks: {len(self.masks)} of {len(self.names)} photos have one.")
+        for name in report.masked_out:
+            self.observer.say(f"Masked out {name}: no keypoint lies outside of its mask.")
         for name, reason in report.failed.items():
             self.observer.say(f"Skipped {name}: {reason}")
         if len(report.computed) + len(report.reused) < 2:
@@ -164,7 +171,7 @@ class Run:
         mode = self.settings.upright.upright
         if mode == "auto" and is_rotation_invariant(self.extractor):
             mode = "exif"
-        orientations = Orientations(self.image_dir, self.names, mode, self.workspace.upright)
+        orientations = Orientations(self.image_dir, self.names, mode, self.workspace.upright, self.masks)
         report = self._extract_views(store, orientations.views)
         names = sorted([*report.computed, *report.reused])
         if mode == "auto" and not orientations.are_settled(store, names):
@@ -196,6 +203,7 @@ class Run:
             self.extractor,
             store,
             orientations=views,
+            masks=self.masks,
             is_strict=self.settings.run.strict,
             progress=self.forecast.paces["extract"].timed(self.observer.progress("extract")),
         )
@@ -244,7 +252,7 @@ class Run:
             pairs = [pair for pair in pairs if pair in matches and pair[0] in features and pair[1] in features]
             groups = group_cameras(self.image_dir, names, self.settings.cameras)
             camera_model = self.settings.cameras.camera_model
-            self.summary.cameras = [_camera_row(group, camera_model) for group in groups]
+            self.summary.cameras = [group.row(camera_model) for group in groups]
             identity = digest(
                 {
                     "images": [(name, digest_of(features, name)) for name in names],
@@ -387,7 +395,7 @@ class Run:
         self.summary.computed[stage], self.summary.reused[stage] = len(computed), len(reused)
 
     def _write_options(self) -> None:
-        stages = ("run", "upright", "pairs", "cameras", "verification", "mapping")
+        stages = ("run", "upright", "masks", "pairs", "cameras", "verification", "mapping")
         options = {name: getattr(self.settings, name).to_dict() for name in stages}
         write_json(self.workspace.options, {"flags": dict(self.settings.flags), **self._identities(), **options})
 
@@ -421,15 +429,3 @@ def reconstruct(
     folder = None if output is None else Path(output)
     with Run(Path(image_dir), folder, Settings.from_flags(flags), observer) as run:
         return run.reconstruct()
-
-
-def _camera_row(group: CameraGroup, model: str) -> dict[str, Any]:
-    return {
-        "model": model,
-        "width": group.size[0],
-        "height": group.size[1],
-        "focal_px": None if group.focal_px is None else round(group.focal_px, 2),
-        "label": group.label,
-        "num_images": len(group.names),
-        "images": list(group.names),
-    }

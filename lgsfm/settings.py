@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar, get_type_hints
 
 from . import weights
-from .database import CameraOptions, VerificationOptions
+from .camera_groups import CameraOptions
+from .database import VerificationOptions
 from .errors import InputError, unknown_name
 from .extractors import Extractor, ExtractorOptions
 from .mapping import MappingOptions
+from .masks import MaskOptions
 from .matchers import Matcher
 from .options import Options, option
 from .pairing import PairOptions
@@ -206,6 +208,7 @@ class Settings(ComponentSettings):
     kinds: ClassVar[tuple[str, ...]] = ("extractor", "matcher", "retriever")
 
     run: RunOptions
+    masks: MaskOptions
     pairs: PairOptions
     cameras: CameraOptions
     verification: VerificationOptions

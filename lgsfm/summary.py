@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .database import CameraOptions
+from .camera_groups import CameraOptions
 from .files import read_json, write_json
 from .mapping import ModelSummary
 from .settings import Settings
@@ -42,6 +42,7 @@ class Summary:
     models: list[dict[str, Any]] = field(default_factory=list)
     unregistered: list[str] = field(default_factory=list)  # images that are not in the best model
     failed_images: dict[str, str] = field(default_factory=dict)  # unusable photo -> reason
+    masked_out: list[str] = field(default_factory=list)  # photos whose masks leave no keypoint
     turned_deg: dict[str, int] = field(
         default_factory=dict
     )  # photo -> clockwise turn that made it upright, beyond EXIF

@@ -25,7 +25,7 @@ import numpy as np
 
 from .errors import InputError
 from .exif import turned_clockwise
-from .extractors import Extractor
+from .extractors import Extractor, extract_visible
 from .files import read_json, write_json
 from .images import file_digest, read_header, read_photo
 from .matchers.nearest import NearestMatcher, NearestOptions, PreparedImage
@@ -67,10 +67,18 @@ class Orientations:
         names: of the images, relative to it.
         mode: as `UprightOptions.upright`.
         record: JSON file of the turns, which may not be there yet.
+        masks: mask files of the images that have any.
     """
 
-    def __init__(self, image_dir: Path, names: Sequence[str], mode: str, record: Path) -> None:
-        self.image_dir, self.record = image_dir, record
+    def __init__(
+        self,
+        image_dir: Path,
+        names: Sequence[str],
+        mode: str,
+        record: Path,
+        masks: Mapping[str, Sequence[Path]] | None = None,
+    ) -> None:
+        self.image_dir, self.record, self.masks = image_dir, record, masks or {}
         self.of_files: dict[str, int] = {}
         for name in names:
             with suppress(InputError):  # the feature stage says what is wrong with it
@@ -91,7 +99,8 @@ class Orientations:
         """Features of an image in a view beside the present one, turned clockwise by quarters."""
         code = turned_clockwise(self.of_files[name], self.turns.get(name, 0) + turn)
         edge_px = extractor.options.max_edge_px or None
-        return extractor.extract(read_photo(self.image_dir / name, edge_px, orientation=code))
+        masks = self.masks.get(name, ())
+        return extract_visible(extractor, read_photo(self.image_dir / name, edge_px, orientation=code, masks=masks))
 
     def turn(self, turns: Mapping[str, int]) -> None:
         """Turns images further, and notes it: features of the new views are worth keeping from now on."""

@@ -24,15 +24,16 @@ LAYERS = [
     {"summary", "rates"},
     {"settings", "estimate"},
     {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
-    {"focal"},  # what serves them
+    {"focal", "camera_groups"},  # what serves them
+    {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
-    {"registry", "store", "child", "principal_point", "poses", "files", "background", "machine", "rendering"},
+    {"registry", "store", "child", "principal_point", "poses", "files", "background", "machine", "masks", "rendering"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
     {"images", "models"},
     {"weights"},
     {"types"},
-    {"exif", "options"},
+    {"exif", "mask_pixels", "options"},
     {"errors"},
 ]
 COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
@@ -42,7 +43,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
     "cv2": {"images", "extractors.sift", "estimators.opencv", "drawing", "rendering"},
     "h5py": {"store"},
     "poselib": {"estimators.poselib"},
-    "pycolmap": {"database", "mapping", "principal_point", "poses", "cameras", "estimators.colmap"},
+    "pycolmap": {"database", "camera_groups", "mapping", "principal_point", "poses", "cameras", "estimators.colmap"},
     "safetensors": {"weights"},
     "torch": {"machine", "models", "weights", "hf", *COMPONENTS},
     "tqdm": {"cli"},

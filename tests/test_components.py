@@ -9,6 +9,7 @@ import pytest
 
 from lgsfm import weights
 from lgsfm.errors import InputError
+from lgsfm.extractors import extract_visible
 from lgsfm.images import read_photo
 from lgsfm.matchers import match
 from lgsfm.registry import available, component_class
@@ -154,6 +155,30 @@ def test_photos_of_odd_sizes(name, tmp_path, texture, save_photo):
         path = save_photo(tmp_path / f"{width}.png", texture(width, height))
         found = make_extractor(name).extract(read_photo(path))
         assert ((found.keypoints >= -0.5) & (found.keypoints <= np.array([width, height]) - 0.5)).all()
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+@pytest.mark.parametrize("code", [1, 6])
+def test_no_keypoint_lies_under_a_mask_and_others_take_its_place(name, code, scene, tmp_path):
+    """All that is left is what is found there without the mask: no new maxima at its edge, nothing moved."""
+    from PIL import Image
+
+    path, budget = scene / f"{code}.png", 50
+    size = SIZE if code == 6 else SIZE[::-1]
+    visible = np.zeros(size[::-1], np.uint8)
+    visible[: size[1] * 2 // 3, : size[0] * 2 // 3] = 1
+    Image.fromarray(visible).save(tmp_path / "mask.png")
+    extractor = make_extractor(name, max_keypoints=budget)
+    masked = extract_visible(extractor, read_photo(path, masks=[tmp_path / "mask.png"]))
+    x, y = np.floor(masked.keypoints + 0.5).astype(int).T
+    assert visible[y, x].all()
+    assert len(masked) == budget
+    whole = extracted(path, name, max_keypoints=0)
+    x, y = np.floor(whole.keypoints + 0.5).astype(int).T
+    best = np.flatnonzero(visible[y, x])[:budget]
+    np.testing.assert_allclose(masked.keypoints, whole.keypoints[best], atol=1e-4)
+    np.testing.assert_allclose(masked.descriptors, whole.descriptors[best], atol=1e-5)
+    assert len(extractor.extract(read_photo(path))) == budget
 
 
 @pytest.mark.parametrize(("kind", "name"), [("extractor", n) for n in EXTRACTORS] + [("matcher", n) for n in MATCHERS])

@@ -1,4 +1,4 @@
-"""Databases that cannot be written, are damaged or were edited; which photos share a camera."""
+"""Databases that cannot be written, are damaged or were edited."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import pytest
-from conftest import textured
-from PIL import ExifTags, Image
 
-from lgsfm.database import CameraGroup, CameraOptions, build_database, fingerprint, group_cameras, import_matches
-from lgsfm.errors import CacheError, InputError
+from lgsfm.camera_groups import CameraGroup
+from lgsfm.database import build_database, fingerprint, import_matches
+from lgsfm.errors import CacheError
 from lgsfm.types import Features, Matches
 
 SIZE = (320, 240)
@@ -101,53 +100,3 @@ def test_a_truncated_database_is_damaged(database: Path, share: float) -> None:
 def test_no_database_has_no_fingerprint(tmp_path: Path) -> None:
     assert fingerprint(tmp_path / "database.db") == ""
     assert list(tmp_path.iterdir()) == []
-
-
-# --------------------------------------------------------------------------------- cameras
-def save(path: Path, size: tuple[int, int] = (60, 40), make: str = "", model: str = "") -> None:
-    tags = Image.Exif()
-    if make:
-        tags[ExifTags.Base.Make] = make
-    if model:
-        tags[ExifTags.Base.Model] = model
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(textured(*size)).save(path, exif=tags)
-
-
-def grouped(folder: Path, mode: str = "single", *, skip: bool = True) -> list[CameraGroup]:
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
-    return group_cameras(folder, names, CameraOptions(camera_mode=mode), skip_unreadable=skip)
-
-
-def test_one_photo_of_each_size_is_named(tmp_path: Path) -> None:
-    for name, size in (("a.jpg", (60, 40)), ("b.jpg", (40, 60)), ("c.jpg", (60, 40))):
-        save(tmp_path / name, size)
-    with pytest.raises(InputError, match=r"\(40x60 as b\.jpg, 60x40 as a\.jpg\)"):
-        grouped(tmp_path)
-
-
-@pytest.mark.parametrize("mode", ["single", "per-folder"])
-def test_photos_that_will_be_skipped_do_not_count(tmp_path: Path, mode: str) -> None:
-    save(tmp_path / "a.jpg")
-    save(tmp_path / "tiny.jpg", (12, 12))
-    save(tmp_path / "truncated.jpg", (200, 300))
-    (tmp_path / "truncated.jpg").write_bytes((tmp_path / "truncated.jpg").read_bytes()[:-5000])
-    (tmp_path / "text.jpg").write_text("no photo")
-    (group,) = grouped(tmp_path, mode)
-    assert (group.names, group.size) == (("a.jpg",), (60, 40))
-
-
-@pytest.mark.parametrize(
-    ("make", "model", "label"),
-    [
-        ("Canon", "Canon PowerShot G7", "Canon PowerShot G7"),
-        ("NIKON CORPORATION", "NIKON D70", "NIKON CORPORATION NIKON D70"),
-        ("Acme", "One", "Acme One"),
-        ("Acme", "", "Acme"),
-        ("", "One", "One"),
-        ("", "", "no EXIF"),
-    ],
-)
-def test_the_label_does_not_say_the_make_twice(tmp_path: Path, make: str, model: str, label: str) -> None:
-    save(tmp_path / "a.jpg", make=make, model=model)
-    assert grouped(tmp_path)[0].label == label

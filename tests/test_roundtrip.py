@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import pytest
-from PIL import ExifTags, Image
+from PIL import Image
 
-from lgsfm.database import CameraGroup, CameraOptions, VerificationOptions, build_database, group_cameras
-from lgsfm.errors import CacheError, InputError
+from lgsfm.camera_groups import CameraGroup
+from lgsfm.database import VerificationOptions, build_database
+from lgsfm.errors import CacheError
 from lgsfm.evaluation import evaluate, robust_similarity
 from lgsfm.mapping import MappingOptions, map_database
 from lgsfm.poses import CameraPose, load_poses
@@ -236,114 +237,6 @@ def test_no_verified_pair_gives_no_model(world: World, tmp_path: Path) -> None:
     report = build_database(database, world.features, {}, [], world.cameras, camera_model=PINHOLE, log_path=log)
     assert (report.num_pairs, report.num_verified, report.num_inliers) == (0, 0, 0)
     assert map_database(database, world.image_dir, tmp_path / "sparse", log_path=log) == []
-
-
-# --------------------------------------------------------------------------------- cameras
-def save_photo(path: Path, size: tuple[int, int] = (60, 40), **exif: object) -> None:
-    """A blank photo; ``exif`` are make, model, and the focal lengths focal_mm and focal_35mm."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tags = Image.Exif()
-    for name, tag in (("make", ExifTags.Base.Make), ("model", ExifTags.Base.Model)):
-        if name in exif:
-            tags[tag] = exif[name]
-    details = tags.get_ifd(ExifTags.IFD.Exif)
-    for name, tag in (
-        ("focal_mm", ExifTags.Base.FocalLength),
-        ("focal_35mm", ExifTags.Base.FocalLengthIn35mmFilm),
-    ):
-        if name in exif:
-            details[tag] = exif[name]
-    Image.new("RGB", size, "grey").save(path, exif=tags)
-
-
-PHONE = {"make": "Acme", "model": "One", "focal_mm": 4.2, "focal_35mm": 26}
-
-
-def groups_of(folder: Path, mode: str) -> list[CameraGroup]:
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
-    return group_cameras(folder, names, CameraOptions(camera_mode=mode))
-
-
-def test_auto_groups_by_exif_and_size(tmp_path: Path) -> None:
-    for name in ("a.jpg", "b.jpg", "x/c.jpg"):
-        save_photo(tmp_path / name, **PHONE)
-    save_photo(tmp_path / "d_zoomed.jpg", **{**PHONE, "focal_mm": 8.4, "focal_35mm": 52})
-    save_photo(tmp_path / "e_upright.jpg", (40, 60), **PHONE)
-    save_photo(tmp_path / "f_other.jpg", **{**PHONE, "model": "Two"})
-    save_photo(tmp_path / "g_unknown.jpg")
-    groups = groups_of(tmp_path, "auto")
-    assert [group.names for group in groups] == [
-        ("a.jpg", "b.jpg", "x/c.jpg"),
-        ("d_zoomed.jpg",),
-        ("e_upright.jpg",),
-        ("f_other.jpg",),
-        ("g_unknown.jpg",),
-    ]
-    assert groups[0].label == "Acme One"
-    assert groups[4].label == "no EXIF"
-
-
-def test_the_focal_length_comes_from_exif_or_is_marked_as_a_guess(tmp_path: Path) -> None:
-    save_photo(tmp_path / "known.jpg", **PHONE)
-    save_photo(tmp_path / "unknown.jpg")
-    known, unknown = groups_of(tmp_path, "auto")
-    diagonal_px, film_mm = np.hypot(60, 40), np.hypot(36, 24)
-    assert known.focal_px == pytest.approx(26 * diagonal_px / film_mm)
-    assert not known.is_guess
-    assert unknown.focal_px is None
-    assert unknown.is_guess
-
-
-def test_the_database_knows_which_focal_lengths_are_priors(tmp_path: Path) -> None:
-    save_photo(tmp_path / "known.jpg", **PHONE)
-    save_photo(tmp_path / "unknown.jpg")
-    groups = groups_of(tmp_path, "auto")
-    features = {name: synthetic_features(np.zeros((1, 2))) for name in ("known.jpg", "unknown.jpg")}
-    path = tmp_path / "database.db"
-    build_database(path, features, {}, [], groups, camera_model="PINHOLE", log_path=tmp_path / "log")
-    database = pycolmap.Database.open(path)
-    known, unknown = sorted(database.read_all_cameras(), key=lambda camera: camera.camera_id)
-    database.close()
-    assert known.has_prior_focal_length
-    assert known.focal_length_x == pytest.approx(groups[0].focal_px)
-    assert not unknown.has_prior_focal_length
-    assert unknown.focal_length_x == pytest.approx(1.2 * 60)
-    assert known.model_name == "PINHOLE"
-
-
-@pytest.mark.parametrize(
-    ("mode", "wanted"),
-    [
-        ("single", [("a/1.jpg", "a/2.jpg", "b/1.jpg", "top.jpg")]),
-        ("per-folder", [("a/1.jpg", "a/2.jpg"), ("b/1.jpg",), ("top.jpg",)]),
-        ("per-image", [("a/1.jpg",), ("a/2.jpg",), ("b/1.jpg",), ("top.jpg",)]),
-    ],
-)
-def test_modes_group_as_they_say(tmp_path: Path, mode: str, wanted: list[tuple[str, ...]]) -> None:
-    for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg", "top.jpg"):
-        save_photo(tmp_path / name, **{**PHONE, "model": name})
-    assert [group.names for group in groups_of(tmp_path, mode)] == wanted
-
-
-def test_a_group_of_several_focal_lengths_takes_the_median(tmp_path: Path) -> None:
-    for name, focal in (("a.jpg", 20), ("b.jpg", 26), ("c.jpg", 50)):
-        save_photo(tmp_path / name, focal_35mm=focal)
-    save_photo(tmp_path / "d.jpg")
-    (group,) = groups_of(tmp_path, "single")
-    assert group.focal_px == pytest.approx(26 * np.hypot(60, 40) / np.hypot(36, 24))
-
-
-@pytest.mark.parametrize("mode", ["single", "per-folder"])
-def test_one_camera_for_several_sizes_is_an_error_that_says_what_to_do(tmp_path: Path, mode: str) -> None:
-    save_photo(tmp_path / "a.jpg")
-    save_photo(tmp_path / "b.jpg", (40, 60))
-    with pytest.raises(InputError, match=rf"{mode} .*\(40x60 as b\.jpg, 60x40 as a\.jpg\).*--camera-mode auto"):
-        groups_of(tmp_path, mode)
-
-
-def test_an_unknown_camera_model_is_named_with_the_valid_ones() -> None:
-    with pytest.raises(InputError, match=r"camera model 'PINHOL'.*RADIAL.*Did you mean 'PINHOLE'"):
-        CameraOptions(camera_model="PINHOL")
 
 
 def test_poses_of_another_world_do_not_pass(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from ..extractors import ExtractorOptions
@@ -11,6 +12,7 @@ from ..settings import ComponentSettings, Flag, flag_fields
 
 __all__ = ["PRESET_FLAGS", "add_flags", "given_flags"]
 
+FILE_FLAGS = {"masks", "camera_mask", "cameras"}
 PRESET_FLAGS = {name for preset in ExtractorOptions.presets.values() for name in preset}
 
 
@@ -49,9 +51,12 @@ def _default(flag: Flag) -> str:
 
 
 def given_flags(arguments: argparse.Namespace, settings: type[ComponentSettings]) -> dict[str, Any]:
-    """The flags that were given; the names of pair files as absolute paths, since they are recorded."""
+    """The flags that were given; the names of files as absolute paths, since they are recorded."""
     names = [flag.field.name for flag in flag_fields(settings)]
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     if "pairs" in given:
         given["pairs"] = absolute_files(given["pairs"])
+    for name in FILE_FLAGS & given.keys():
+        if given[name]:  # "" takes a recorded one back
+            given[name] = str(Path(given[name]).resolve())
     return given

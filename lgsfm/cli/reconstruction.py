@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..cameras import DEFAULT_FOCAL_FACTOR
 from ..evaluation import evaluate
 from ..pipeline import Run
 from ..settings import OF_THE_MOMENT, Settings, flag_fields
@@ -154,9 +155,17 @@ def _continued_flags(arguments: argparse.Namespace, terminal: Terminal) -> dict[
 def _say_cameras(summary: Summary, terminal: Terminal) -> None:
     lines = ["Cameras:"]
     for row in summary.cameras:
-        focal = f"{row['focal_px']:.1f} px (EXIF)" if row["focal_px"] else "a GUESS"
+        source = ("given" if row.get("is_given") else "EXIF") + ("" if row.get("is_trusted", True) else ", not trusted")
+        focal = f"{row['focal_px']:.1f} px ({source})" if row["focal_px"] else "a GUESS"
         size = f"{row['width']}x{row['height']}"
         lines.append(f"  {row['num_images']:4} photos  {size:>11}  focal length {focal}  {row['label']}")
+    guessed = [row for row in summary.cameras if not row["focal_px"]]
+    if guessed:
+        lines.append(
+            f"Warning: nothing tells the focal length of {sum(row['num_images'] for row in guessed)} photos "
+            f"({len(guessed)} of {len(summary.cameras)} cameras). The mapper starts from "
+            f"{DEFAULT_FOCAL_FACTOR:g} times the long edge; if you know better, say it with --cameras FILE."
+        )
     terminal.close()
     terminal.say("\n".join(lines))
 
@@ -181,9 +190,12 @@ def table(summary: Summary) -> str:
     if len(summary.models) > 1:
         others = ", ".join(f"{model['path']} ({model['num_reg_images']})" for model in summary.models[1:])
         lines.append(f"Other models         {others}")
-    unregistered = [name for name in summary.unregistered if name not in summary.failed_images]
+    explained = {*summary.failed_images, *summary.masked_out}
+    unregistered = [name for name in summary.unregistered if name not in explained]
     if unregistered:
         lines.append(f"Not registered       {_some(unregistered)}")
+    if summary.masked_out:
+        lines.append(f"Masked out           {_some(summary.masked_out)}")
     if summary.failed_images:
         lines.append(f"Skipped, unusable    {_some(list(summary.failed_images))}")
     return "\n".join(lines)

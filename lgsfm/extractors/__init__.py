@@ -8,7 +8,7 @@ but loaded when the first photo comes, so that a run that finds everything done 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..errors import InputError
@@ -19,7 +19,7 @@ from ..types import Features
 if TYPE_CHECKING:
     from ..weights import WeightFile
 
-__all__ = ["Extractor", "ExtractorOptions", "Fetch", "is_rotation_invariant"]
+__all__ = ["Extractor", "ExtractorOptions", "Fetch", "extract_visible", "heeds_masks", "is_rotation_invariant"]
 
 Fetch = Callable[[str], "WeightFile"]  # name of a model -> its weight file, see `lgsfm.weights`
 
@@ -57,6 +57,7 @@ class Extractor(Protocol):
     options_class: ClassVar[type[ExtractorOptions]]
     matcher: ClassVar[str]  # the matcher that fits it best
     is_rotation_invariant: ClassVar[bool]  # whether it describes a lying photo like an upright one; may be left out
+    heeds_masks: ClassVar[bool]  # whether `extract` looks for its best keypoints outside of masks; may be left out
     options: ExtractorOptions
 
     def __init__(self, options: Any, device: str, fetch: Fetch) -> None: ...
@@ -67,10 +68,33 @@ class Extractor(Protocol):
         ...
 
     def extract(self, photo: Photo) -> Features:
-        """Local features of a photo, the best first; keypoints in pixels of the stored image."""
+        """Local features of a photo, the best first; keypoints in pixels of the stored image.
+
+        `Photo.mask` says where keypoints are welcome. Who heeds it before the best ones are chosen gets as many as
+        the options ask for; who does not loses those that it hides, see `extract_visible`.
+        """
         ...
 
 
 def is_rotation_invariant(extractor: Extractor) -> bool:
     """Whether an extractor need not see photos upright; False if it does not say."""
     return bool(getattr(extractor, "is_rotation_invariant", False))
+
+
+def heeds_masks(extractor: Extractor) -> bool:
+    """Whether an extractor finds no keypoints under masks; False if it does not say."""
+    return bool(getattr(extractor, "heeds_masks", False))
+
+
+def extract_visible(extractor: Extractor, photo: Photo) -> Features:
+    """The features of a photo without any under its mask, whether or not the extractor knows of masks."""
+    features = extractor.extract(photo)
+    if photo.mask is None or heeds_masks(extractor):
+        return features
+    visible = photo.shows(features.keypoints)
+    return replace(
+        features,
+        keypoints=features.keypoints[visible],
+        descriptors=features.descriptors[visible],
+        scores=features.scores[visible],
+    )

@@ -38,6 +38,7 @@ class AlikedExtractor:
     options_class: ClassVar[type[AlikedOptions]] = AlikedOptions
     matcher: ClassVar[str] = "lightglue"
     is_rotation_invariant: ClassVar[bool] = False
+    heeds_masks: ClassVar[bool] = True
 
     def __init__(self, options: AlikedOptions, device: str, fetch: Fetch) -> None:
         self.options = options
@@ -64,12 +65,13 @@ class AlikedExtractor:
 
     def extract(self, photo: Photo) -> Features:
         """Local features of a photo, the best first (ranked before refinement, which moves scores a little)."""
-        from ..models import explained_memory_errors, photo_tensor, resolve_device
+        from ..models import explained_memory_errors, mask_tensor, photo_tensor, resolve_device
 
         options = self.options
         with explained_memory_errors():
-            image = photo_tensor(photo.rgb, resolve_device(self.device))
-            found, descriptors = self.network(image, options.max_keypoints, options.detection_threshold)
+            device = resolve_device(self.device)
+            image, visible = photo_tensor(photo.rgb, device), mask_tensor(photo.mask, device)
+            found, descriptors = self.network(image, options.max_keypoints, options.detection_threshold, visible)
         return Features(
             keypoints=photo.to_stored(found.keypoints.cpu().numpy()),
             descriptors=descriptors.cpu().numpy(),

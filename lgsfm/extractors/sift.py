@@ -49,6 +49,7 @@ class SiftExtractor:
     options_class: ClassVar[type[SiftOptions]] = SiftOptions
     matcher: ClassVar[str] = "nearest"
     is_rotation_invariant: ClassVar[bool] = True
+    heeds_masks: ClassVar[bool] = True
 
     def __init__(self, options: SiftOptions, device: str, fetch: Fetch) -> None:
         self.options = options
@@ -67,12 +68,14 @@ class SiftExtractor:
         """Local features of a photo, the best first; scores are the contrast of the blobs."""
         options = self.options
         detector = cv2.SIFT.create(
-            nfeatures=options.max_keypoints,
+            # OpenCV takes the best before it looks at the mask, so of a masked photo it takes all
+            nfeatures=options.max_keypoints if photo.mask is None else 0,
             contrastThreshold=options.contrast_threshold,
             edgeThreshold=options.edge_threshold,
             enable_precise_upscale=True,  # without it all keypoints lie 0.25 px too far right and down
         )
-        found, descriptors = detector.detectAndCompute(cv2.cvtColor(photo.rgb, cv2.COLOR_RGB2GRAY), None)
+        mask = None if photo.mask is None else photo.mask.astype(np.uint8)
+        found, descriptors = detector.detectAndCompute(cv2.cvtColor(photo.rgb, cv2.COLOR_RGB2GRAY), mask)
         keypoints = np.array([point.pt for point in found], np.float32).reshape(-1, 2)
         scores = np.array([point.response for point in found], np.float32)
         order = best_first(scores, keypoints, options.max_keypoints)

@@ -36,6 +36,7 @@ class SuperPointExtractor:
     options_class: ClassVar[type[SuperPointOptions]] = SuperPointOptions
     matcher: ClassVar[str] = "lightglue"
     is_rotation_invariant: ClassVar[bool] = False
+    heeds_masks: ClassVar[bool] = True
 
     def __init__(self, options: SuperPointOptions, device: str, fetch: Fetch) -> None:
         self.options = options
@@ -61,14 +62,15 @@ class SuperPointExtractor:
         """Local features of a photo, the best first."""
         import torch
 
-        from ..models import explained_memory_errors, resolve_device
+        from ..models import explained_memory_errors, mask_tensor, resolve_device
         from ..models.superpoint import Detection
 
         options = self.options
         detection = Detection(options.max_keypoints, options.detection_threshold, options.nms_radius)
         with explained_memory_errors():
-            image = torch.from_numpy(to_gray(photo.rgb)).to(resolve_device(self.device))[None, None]
-            found = self.network(image, detection)
+            device = resolve_device(self.device)
+            image = torch.from_numpy(to_gray(photo.rgb)).to(device)[None, None]
+            found = self.network(image, detection, mask_tensor(photo.mask, device))
         return Features(
             keypoints=photo.to_stored(found.keypoints.cpu().numpy()),
             descriptors=found.descriptors.cpu().numpy(),

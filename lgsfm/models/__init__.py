@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError, MemoryShortageError
 
-__all__ = ["Place", "explained_memory_errors", "limited_threads", "photo_tensor", "resolve_device"]
+__all__ = ["Place", "explained_memory_errors", "limited_threads", "mask_tensor", "photo_tensor", "resolve_device"]
 
 
 @cache
@@ -84,3 +84,8 @@ def explained_memory_errors() -> Iterator[None]:
 def photo_tensor(rgb: np.ndarray, device: torch.device) -> Tensor:
     """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [0, 1], channels_last."""
     return torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None].float().div_(255)
+
+
+def mask_tensor(mask: np.ndarray | None, device: torch.device) -> Tensor | None:
+    """(H, W) bool on the device; None, for a photo that is not masked, stays None."""
+    return None if mask is None else torch.from_numpy(mask).to(device)

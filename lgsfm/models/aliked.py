@@ -200,13 +200,15 @@ def patch_pixels(corner: Tensor, width: int) -> Tensor:
 
 
 # --------------------------------------------------------------------------------- detection
-def detect(score_map: Tensor, max_keypoints: int, threshold: float) -> Detections:
+def detect(score_map: Tensor, max_keypoints: int, threshold: float, visible: Tensor | None = None) -> Detections:
     """Differentiable keypoint detection (DKD, section III-B) without the gradient.
 
     Args:
         score_map: (1, 1, H, W) in [0, 1].
         max_keypoints: the best so many are kept; 0 keeps all.
         threshold: least score; if nothing reaches it, the mean of the map is the threshold.
+        visible: (H, W) bool, where keypoints are welcome; None is everywhere. It is applied to maxima, so that slopes
+            that end at its edge become none, and to refined positions, which may lie beyond that edge.
 
     Returns:
         Keypoints refined by a soft-argmax in a 5x5 window, best first.
@@ -218,13 +220,21 @@ def detect(score_map: Tensor, max_keypoints: int, threshold: float) -> Detection
     peaks[-r:] = 0
     peaks[:, :r] = 0
     peaks[:, -r:] = 0
+    if visible is not None:
+        peaks = peaks.masked_fill(~visible, 0)
     peaks = peaks.flatten()
     index = (peaks > threshold).nonzero()[:, 0]
     if len(index) == 0:
         index = (peaks > score_map.mean()).nonzero()[:, 0]
-    order = peaks[index].sort(descending=True, stable=True).indices
-    index = index[order[:max_keypoints] if max_keypoints > 0 else order]
-    return refine(score_map[0, 0], index % width, index // width)
+    index = index[peaks[index].sort(descending=True, stable=True).indices]
+    count = max_keypoints if max_keypoints > 0 else len(index)
+    if visible is None:
+        index = index[:count]
+        return refine(score_map[0, 0], index % width, index // width)
+    found = refine(score_map[0, 0], index % width, index // width)
+    x, y = (found.keypoints + 0.5).floor().long().unbind(1)
+    kept = visible[y, x].nonzero()[:count, 0]
+    return Detections(found.keypoints[kept], found.scores[kept])
 
 
 def refine(scores: Tensor, x: Tensor, y: Tensor) -> Detections:
@@ -295,10 +305,12 @@ class Aliked(nn.Module):
         return self.conv1, self.conv2, self.conv3, self.conv4
 
     @torch.inference_mode()
-    def forward(self, image: Tensor, max_keypoints: int, threshold: float) -> tuple[Detections, Tensor]:
-        """Keypoints and their descriptors (N, dim) of a (1, 3, H, W) float32 RGB image in [0, 1]."""
+    def forward(
+        self, image: Tensor, max_keypoints: int, threshold: float, visible: Tensor | None = None
+    ) -> tuple[Detections, Tensor]:
+        """Keypoints and their descriptors (N, dim) of a (1, 3, H, W) float32 RGB image in [0, 1]; see `detect`."""
         feature_map, score_map = self.dense_maps(image)
-        found = detect(score_map, max_keypoints, threshold)
+        found = detect(score_map, max_keypoints, threshold, visible)
         return found, self.desc_head(feature_map, found.keypoints)
 
 

@@ -90,15 +90,17 @@ class FastAliked(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def forward(self, image: Tensor, max_keypoints: int, threshold: float) -> tuple[Detections, Tensor]:
-        """Keypoints and their descriptors (N, dim) of a (1, 3, H, W) float32 RGB image in [0, 1]."""
+    def forward(
+        self, image: Tensor, max_keypoints: int, threshold: float, visible: Tensor | None = None
+    ) -> tuple[Detections, Tensor]:
+        """Keypoints and their descriptors (N, dim) of a (1, 3, H, W) float32 RGB image in [0, 1]; see `detect`."""
         height, width = image.shape[-2:]
         left, right, top, bottom = padding(height, width)
         image = image.contiguous(memory_format=torch.channels_last)
         image = F.pad(image, (left, right, top, bottom), mode="replicate")
         levels = self.levels(image)
         score_map = self.score_map(levels)[..., top : top + height, left : left + width]
-        found = detect(score_map.contiguous(), max_keypoints, threshold)
+        found = detect(score_map.contiguous(), max_keypoints, threshold, visible)
         frame = Frame(left, top, height, width, *image.shape[-2:])
         return found, self.describe(levels, frame, found.keypoints)
 

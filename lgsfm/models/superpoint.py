@@ -106,12 +106,17 @@ class SuperPoint(nn.Module):
         return F.normalize(sample_cells(coarse, keypoints), dim=1)
 
     @torch.inference_mode()
-    def forward(self, image: Tensor, detection: Detection = Detection()) -> Keypoints:  # noqa: B008
-        """Keypoints of a (1, 1, H, W) grey image in [0, 1]."""
+    def forward(
+        self,
+        image: Tensor,
+        detection: Detection = Detection(),  # noqa: B008
+        visible: Tensor | None = None,
+    ) -> Keypoints:
+        """Keypoints of a (1, 1, H, W) grey image in [0, 1], where ``visible`` (H, W) is true; None is everywhere."""
         if min(image.shape[-2:]) < CELL:
             return Keypoints(image.new_zeros(0, 2), image.new_zeros(0), image.new_zeros(0, self.convDb.out_channels))
         encoded = self.encode(image)
-        keypoints, scores = detect(self.score_map(encoded), detection)
+        keypoints, scores = detect(self.score_map(encoded), detection, visible)
         return Keypoints(keypoints, scores, self.describe(encoded, keypoints))
 
 
@@ -144,10 +149,15 @@ def across(x: Tensor, conv: nn.Conv2d) -> Tensor:
 
 
 # --------------------------------------------------------------------------------- detection, sampling
-def detect(score_map: Tensor, detection: Detection) -> tuple[Tensor, Tensor]:
-    """Local maxima of an (H, W) score map: positions (N, 2) [px], scores (N,); best first."""
+def detect(score_map: Tensor, detection: Detection, visible: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Local maxima of an (H, W) score map: positions (N, 2) [px], scores (N,); best first.
+
+    ``visible`` is a mask of at least that size, applied to maxima: slopes that end at its edge become none.
+    """
     height, width = score_map.shape
     peaks = suppress_non_maxima(score_map[None], detection.nms_radius)[0]
+    if visible is not None:
+        peaks = peaks.masked_fill(~visible[:height, :width], 0)
     near, far = detection.border, detection.far_border
     inner = peaks[near : max(height - far, 0), near : max(width - far, 0)]
     y, x = (inner > detection.threshold).nonzero(as_tuple=True)

@@ -11,7 +11,7 @@ from lgsfm.errors import WeightsError
 from lgsfm.extractors.superpoint import SuperPointExtractor, SuperPointOptions
 from lgsfm.images import Photo
 from lgsfm.models.nms import window_max
-from lgsfm.models.superpoint import HUGGING_FACE, Detection, SuperPoint, network_from_weights
+from lgsfm.models.superpoint import HUGGING_FACE, Detection, SuperPoint, detect, network_from_weights
 
 LIKE_TRANSFORMERS = Detection(far_border=0)
 
@@ -152,6 +152,16 @@ def test_extractor(state, tmp_path):
     assert (features.keypoints < (160, 200)).all()
     seen = (features.upright_keypoints + 0.5) / 2 - 0.5  # whole pixels of the photo that the network saw
     np.testing.assert_allclose(seen, seen.round(), atol=1e-4)
+
+
+def test_hidden_maxima_give_their_place_to_the_next_best_and_not_to_their_slopes():
+    scores = torch.rand(64, 80, generator=torch.Generator().manual_seed(0))
+    visible = torch.ones(70, 90, dtype=torch.bool)  # of the image, which is larger than its whole cells
+    visible[:, 40:] = False
+    whole, _ = detect(scores, Detection())
+    masked, masked_scores = detect(scores, Detection(max_keypoints=10), visible)
+    assert torch.equal(masked, whole[whole[:, 0] < 40][:10])
+    assert (masked_scores.diff() <= 0).all()
 
 
 @pytest.mark.parametrize("radius", range(6))
