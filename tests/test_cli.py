@@ -353,7 +353,7 @@ def test_help_tells_the_default_of_each_component() -> None:
 
 def test_help_of_the_stages_tells_which_flags_they_do_not_take_over() -> None:
     text = " ".join(run("match", "--help").out.split())
-    assert "but for --device, --offline, --strict, --weights-dir; with another --features" in text
+    assert "but for --batch-size, --device, --offline, --strict, --weights-dir; with another --features" in text
     assert "last command" not in run("reconstruct", "--help").out
 
 
