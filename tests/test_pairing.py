@@ -3,11 +3,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from lgsfm import pairing
 from lgsfm.errors import CacheError, InputError
 from lgsfm.pairing import (
     PairOptions,
     absolute_files,
+    ranking,
     read_pairs,
     select_pairs,
     similar_pairs,
@@ -65,12 +65,6 @@ def test_sequential_is_the_next_ones_in_name_order():
 @pytest.mark.parametrize("method", ["exhaustive", "sequential"])
 def test_the_order_of_the_images_does_not_matter(method):
     assert select(method, overlap=2) == select(method, NAMES[::-1], overlap=2)
-
-
-@pytest.mark.parametrize(("count", "expected"), [(60, ["exhaustive"]), (61, ["retrieval", "sequential"])])
-def test_auto_depends_on_the_number_of_images(count, expected):
-    assert PairOptions().methods(count) == expected
-    assert PairOptions(pairs="auto+sequential").methods(count) == [*expected, "sequential"]
 
 
 def test_methods_and_files_can_be_joined(tmp_path):
@@ -152,7 +146,7 @@ def test_a_file_that_is_no_text_or_cannot_be_written(tmp_path):
 @pytest.mark.parametrize("n", [2, 7, 64, 65])
 @pytest.mark.parametrize("neighbors", [1, 5, 100])
 def test_blocks_equal_the_whole_matrix(n, neighbors, monkeypatch):
-    monkeypatch.setattr(pairing, "BLOCK", 16)
+    monkeypatch.setattr(ranking, "BLOCK_SCORES", 16 * n)
     names = [f"{i:03}" for i in np.random.default_rng(n).permutation(n)]
     descriptors = unit_rows(n, 8, seed=n)
     similarity = descriptors @ descriptors.T - 9 * np.eye(n)
@@ -211,6 +205,6 @@ def test_a_plus_in_the_path_of_a_file_joins_nothing(tmp_path, monkeypatch):
     found = absolute_files("good+bad.txt+sequential")
     monkeypatch.chdir(tmp_path)
     options = PairOptions(pairs=found, overlap=1)
-    assert options.methods(3) == [str(folder / "good+bad.txt"), "sequential"]
+    assert options.methods() == [str(folder / "good+bad.txt"), "sequential"]
     assert select_pairs(["0.jpg", "1.jpg", "2.jpg"], options) == [("0.jpg", "1.jpg"), ("1.jpg", "2.jpg")]
     assert absolute_files("exhaustive+nothing") == "exhaustive+nothing"

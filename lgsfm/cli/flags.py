@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from ..extractors import ExtractorOptions
@@ -49,9 +50,11 @@ def _default(flag: Flag) -> str:
 
 
 def given_flags(arguments: argparse.Namespace, settings: type[ComponentSettings]) -> dict[str, Any]:
-    """The flags that were given; the names of pair files as absolute paths, since they are recorded."""
+    """The flags that were given; names of pair files and of models as absolute paths, since they are recorded."""
     names = [flag.field.name for flag in flag_fields(settings)]
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     if "pairs" in given:
         given["pairs"] = absolute_files(given["pairs"])
+    if given.get("covisibility_model"):
+        given["covisibility_model"] = str(Path(given["covisibility_model"]).resolve())
     return given
