@@ -29,7 +29,7 @@ LAYERS = [
     {"registry", "store", "child", "principal_point", "poses", "files", "background"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
-    {"images", "models"},
+    {"codebook", "images", "models"},
     {"weights"},
     {"types"},
     {"exif", "options"},

@@ -14,6 +14,8 @@ from lgsfm.pairing import (
     split_methods,
     write_pairs,
 )
+from lgsfm.retrievers import similarities
+from lgsfm.retrievers.asmk import AsmkOptions, AsmkRetriever
 from lgsfm.retrievers.vlad import VladOptions, VladRetriever
 from lgsfm.types import Features
 
@@ -152,12 +154,16 @@ def test_blocks_equal_the_whole_matrix(n, neighbors, monkeypatch):
     similarity = descriptors @ descriptors.T - 9 * np.eye(n)
     best = np.argsort(-similarity, axis=1)[:, : min(neighbors, n - 1)]
     expected = {tuple(sorted((names[i], names[j]))) for i in range(n) for j in best[i]}
-    assert similar_pairs(names, descriptors, neighbors) == expected
+    assert similar_pairs(names, lambda start, stop: descriptors[start:stop] @ descriptors.T, neighbors) == expected
 
 
-def test_vlad_finds_the_images_of_the_same_scene():
+RETRIEVERS = [VladRetriever(VladOptions(words=16)), AsmkRetriever(AsmkOptions(words=16))]
+
+
+@pytest.mark.parametrize("retriever", RETRIEVERS)
+def test_images_of_the_same_scene_are_found(retriever):
     features = collection(scenes=4, views=3)
-    pairs = select("retrieval", list(features), features, VladRetriever(VladOptions(words=16)), neighbors=2)
+    pairs = select("retrieval", list(features), features, retriever, neighbors=2)
     assert pairs == [pair for pair in combinations(sorted(features), 2) if pair[0][2:] == pair[1][2:]]
 
 
@@ -170,13 +176,27 @@ def test_vlad_is_deterministic_and_normalised():
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
 
 
-def test_images_without_keypoints_disturb_nobody():
+def test_asmk_is_what_its_formula_says():
+    features = collection()
+    names, retriever = list(features), AsmkRetriever(AsmkOptions(words=8))
+    words = retriever.describe(names, features)
+    found = np.concatenate([retriever.similarities(words, i, min(i + 5, 12)) for i in range(0, 12, 5)])
+    signs = np.unpackbits(words.bits, axis=2)[..., :32].astype(float) * 2 - 1
+    signs[~words.is_seen] = 0
+    u = np.einsum("wid,wjd->wij", signs, signs) / 32
+    kernel = (np.maximum(u, 0) ** 3).sum(0)
+    expected = kernel / np.sqrt(np.outer(kernel.diagonal(), kernel.diagonal()))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert words.bits.nbytes == 8 * 12 * 4
+
+
+@pytest.mark.parametrize("retriever", RETRIEVERS)
+def test_images_without_keypoints_disturb_nobody(retriever):
     features = collection()
     empty = {f"empty{i}.jpg": described(np.zeros((0, 32), np.float32)) for i in range(2)}
-    retriever = VladRetriever(VladOptions(words=16))
     pairs = select("retrieval", [*features, *empty], {**features, **empty}, retriever, neighbors=2)
     assert set(select("retrieval", list(features), features, retriever, neighbors=2)) <= set(pairs)
-    assert np.isfinite(retriever.describe(list(empty), empty)).all()
+    assert np.isfinite(similarities(retriever, retriever.describe(list(empty), empty), 0, 2)).all()
     assert select("retrieval", list(empty), empty, retriever) == [("empty0.jpg", "empty1.jpg")]
 
 

@@ -76,9 +76,7 @@ class PairOptions(Options):
         minimum=1,
         maximum=1000,
     )
-    quadratic: bool = option(
-        False, "sequential: with so many as overlap says, but those 1, 2, 4, 8, ... on (as COLMAP)"
-    )
+    quadratic: bool = option(False, "sequential: with overlap photos, but those 1, 2, 4, 8, ... on (as COLMAP)")
     neighbors: int = option(
         20,
         "retrieval, spatial, covisibility: most similar, nearest, most overlapping photos that each is matched with",

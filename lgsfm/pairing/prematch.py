@@ -14,7 +14,7 @@ from ..matchers import Matcher, best_batch, match_batch
 from ..store import sources_of
 from ..types import Features, Matches, Pair
 from .collection import Collection
-from .retrieval import similar_pairs
+from .retrieval import look_alikes, similar_pairs
 
 if TYPE_CHECKING:
     from . import PairOptions
@@ -32,8 +32,7 @@ def prematch_pairs(collection: Collection, options: PairOptions) -> set[Pair]:
     names, features = collection.described, collection.features
     candidates = set(combinations(names, 2))
     if 0 < options.prematch_candidates < len(names) - 1:
-        descriptors = collection.retriever.describe(names, features)
-        candidates = similar_pairs(names, descriptors, options.prematch_candidates)
+        candidates = similar_pairs(names, look_alikes(collection, names), options.prematch_candidates)
 
     @lru_cache(maxsize=PREPARED_IMAGES)
     def few(name: str) -> Features:
