@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .pairing import PairOptions
+from .pairing import AUTO_EXHAUSTIVE, PairOptions
 
 __all__ = [
     "STAGES",
@@ -25,6 +25,7 @@ __all__ = [
     "Setup",
     "Work",
     "count_pairs",
+    "likely_methods",
     "database_bytes",
     "duration",
     "estimate",
@@ -164,6 +165,12 @@ def estimate(work: Work, setup: Setup, rates: Rates) -> Estimate:
     return Estimate(seconds=seconds, disk_bytes=disk, memory_bytes=memory_bytes(work.num_images, setup))
 
 
+def likely_methods(num_images: int, options: PairOptions) -> list[str]:
+    """How pairs are selected; for "auto" what it chooses of so many numbered photos without GPS."""
+    automatic = ["exhaustive"] if num_images <= AUTO_EXHAUSTIVE else ["retrieval", "sequential"]
+    return [name for method in options.methods() for name in (automatic if method == "auto" else [method])]
+
+
 def count_pairs(num_images: int, options: PairOptions) -> int:
     """About how many pairs are selected of so many images; a file of pairs counts as nothing.
 
@@ -171,11 +178,11 @@ def count_pairs(num_images: int, options: PairOptions) -> int:
     those were counted in real collections.
     """
     every = num_images * (num_images - 1) // 2
-    methods = options.methods(num_images)
-    if "exhaustive" in methods:
+    methods = likely_methods(num_images, options)
+    if "exhaustive" in methods or "prematch" in methods:  # at most, of the latter
         return every
     count = 0.0
-    if "retrieval" in methods:
+    for _ in {"retrieval", "spatial", "covisibility"} & set(methods):
         count += RETRIEVED_SHARE * num_images * min(options.neighbors, num_images - 1)
     if "sequential" in methods:
         overlap = min(options.overlap, num_images - 1)

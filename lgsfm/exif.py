@@ -1,4 +1,5 @@
-"""What the EXIF data of a photo says: which way up it is, the camera, a first guess of the focal length.
+"""What the EXIF data of a photo says: which way up it is, the camera, a first guess of the focal length, where and
+when it was taken.
 
 `read_exif` never raises for a damaged file: what cannot be read counts as not written.
 The functions on points turn between the stored and the upright image (see `images`): for all of them the
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from .errors import InputError
 
 __all__ = [
     "Exif",
+    "GpsPosition",
     "read_exif",
     "stored_to_upright",
     "turn_upright",
@@ -28,7 +31,7 @@ __all__ = [
     "upright_to_stored",
 ]
 
-_BASE, _IFD = ExifTags.Base, ExifTags.IFD
+_BASE, _IFD, _GPS = ExifTags.Base, ExifTags.IFD, ExifTags.GPS
 _BASE_TAGS = (_BASE.Orientation, _BASE.Make, _BASE.Model)
 _PHOTO_TAGS = (
     _BASE.FocalLength,
@@ -37,6 +40,15 @@ _PHOTO_TAGS = (
     _BASE.FocalPlaneResolutionUnit,
     _BASE.ExifImageWidth,
     _BASE.ExifImageHeight,
+    _BASE.DateTimeOriginal,
+)
+_GPS_TAGS = (
+    _GPS.GPSLatitudeRef,
+    _GPS.GPSLatitude,
+    _GPS.GPSLongitudeRef,
+    _GPS.GPSLongitude,
+    _GPS.GPSAltitudeRef,
+    _GPS.GPSAltitude,
 )
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # inch, cm; mm and µm are written though not standard
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
@@ -61,6 +73,15 @@ _MOVES = {
 _QUARTER_TURNS = ((1, 6, 3, 8), (2, 7, 4, 5))
 
 
+@dataclass(frozen=True)
+class GpsPosition:
+    """A position on WGS84."""
+
+    latitude_deg: float  # north is positive
+    longitude_deg: float  # east is positive
+    altitude_m: float | None = None  # above the sea or the ellipsoid, writers differ; of phones often wrong
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exif:
     """The EXIF values that matter for reconstruction; the default is a photo without any."""
@@ -72,6 +93,8 @@ class Exif:
     focal_35mm: float | None = None  # mm, for a 36 x 24 mm frame; written as an integer: 1-2 % coarse
     focal_plane_px_per_mm: float | None = None  # pixels of `captured_size` per mm on the sensor
     captured_size: tuple[int, int] | None = None  # (width, height) px when the photo was taken
+    position: GpsPosition | None = None
+    taken: datetime | None = None  # in the camera's own time, whole seconds
 
     def focal_px(self, size: tuple[int, int]) -> float | None:
         """Focal length [px] of the photo stored at ``size`` (width, height); None if EXIF does not tell.
@@ -132,6 +155,8 @@ def read_exif(image: Image) -> Exif:
         focal_35mm=_positive(tags.get(_BASE.FocalLengthIn35mmFilm)),
         focal_plane_px_per_mm=resolution / mm_per_unit if resolution and mm_per_unit else None,
         captured_size=(int(width), int(height)) if width and height else None,
+        position=_position(tags),
+        taken=_time(tags.get(_BASE.DateTimeOriginal)),
     )
 
 
@@ -198,18 +223,55 @@ def _read_tags(image: Image) -> dict[int, Any]:
         tags |= {tag: exif[tag] for tag in _BASE_TAGS if tag in exif}
         photo = exif.get_ifd(_IFD.Exif)
         tags |= {tag: photo[tag] for tag in _PHOTO_TAGS if tag in photo}
+        gps = exif.get_ifd(_IFD.GPSInfo)
+        tags |= {tag: gps[tag] for tag in _GPS_TAGS if tag in gps}
     return tags
 
 
 def _positive(value: Any) -> float | None:
     """``value`` as a positive finite number, or None: EXIF writes 0, 0/0 and worse for unknown."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, ArithmeticError):
-        return None
-    return number if math.isfinite(number) and number > 0 else None
+    number = _number(value)
+    return number if number is not None and number > 0 else None
 
 
 def _text(value: Any) -> str:
     """``value`` if it is a string, without the padding that cameras add."""
     return value.partition("\0")[0].strip() if isinstance(value, str) else ""
+
+
+def _position(tags: dict[int, Any]) -> GpsPosition | None:
+    """Where the photo was taken; None if that is not, or not completely, written."""
+    latitude = _degrees(tags.get(_GPS.GPSLatitude), _text(tags.get(_GPS.GPSLatitudeRef)), "NS", 90)
+    longitude = _degrees(tags.get(_GPS.GPSLongitude), _text(tags.get(_GPS.GPSLongitudeRef)), "EW", 180)
+    if latitude is None or longitude is None or (latitude, longitude) == (0.0, 0.0):
+        return None  # zeros are what phones write that know no position
+    altitude = _number(tags.get(_GPS.GPSAltitude))
+    is_below = tags.get(_GPS.GPSAltitudeRef) in (1, b"\x01")
+    return GpsPosition(latitude, longitude, -altitude if altitude is not None and is_below else altitude)
+
+
+def _degrees(parts: Any, direction: str, directions: str, limit_deg: float) -> float | None:
+    """Degrees, minutes and seconds with a direction (the first of ``directions`` is positive) as one number [deg]."""
+    if not isinstance(parts, tuple) or len(parts) != 3 or not direction or direction.upper() not in directions:
+        return None
+    numbers = [_number(part) for part in parts]
+    degrees = sum(math.nan if number is None else number / 60**i for i, number in enumerate(numbers))
+    if not 0 <= degrees <= limit_deg:
+        return None
+    return degrees if direction.upper() == directions[0] else -degrees
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        return datetime.strptime(_text(value), "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None
+
+
+def _number(value: Any) -> float | None:
+    """``value`` as a finite number, or None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+    return number if math.isfinite(number) else None

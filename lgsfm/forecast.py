@@ -9,11 +9,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from .estimate import Estimate, Rates, Setup, Work, count_pairs, duration, estimate, reference_seconds, size
+from .estimate import Estimate, Rates, Setup, Work, count_pairs, duration, estimate, likely_methods, reference_seconds, size
 from .images import read_header
 from .machine import Machine, cpu, machine_of
 from .pairing import METHODS, read_pairs
@@ -143,7 +144,7 @@ class Forecast:
         return seen_pixels([read_header(self.image_dir / name).size for name in some], edge_px)
 
     def _count_pairs(self, settings: Settings) -> int:
-        files = [name for name in settings.pairs.methods(len(self.names)) if name not in METHODS]
+        files = [name for name in settings.pairs.methods() if name not in (*METHODS, "auto")]
         listed = {pair for name in files for pair in read_pairs(Path(name), self.names)}
         return count_pairs(len(self.names), settings.pairs) + len(listed)
 
@@ -152,10 +153,8 @@ class Forecast:
 
     def _some_pairs(self, settings: Settings, selected: Path) -> list[Pair]:
         """Some of the pairs that will be matched; none where that is not known before there are features."""
-        methods = settings.pairs.methods(len(self.names))
-        if set(methods) <= {"exhaustive", "sequential"}:
-            overlap = len(self.names) if "exhaustive" in methods else settings.pairs.overlap
-            return _random_pairs(sorted(self.names), overlap)
+        if "exhaustive" in likely_methods(len(self.names), settings.pairs):
+            return _random_pairs(sorted(self.names))
         if not selected.is_file():
             return []
         lines = _spread(selected.read_text(encoding="utf-8").splitlines(), SAMPLE)
@@ -251,13 +250,9 @@ def _spread(items: Sequence[Any], count: int) -> list[Any]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def _random_pairs(names: list[str], overlap: int) -> list[Pair]:
-    """Some pairs of images at most ``overlap`` apart; all if there are few."""
-    if len(names) * min(overlap, len(names)) <= 4 * SAMPLE:
-        return [(names[i], name) for i in range(len(names)) for name in names[i + 1 : i + 1 + overlap]]
+def _random_pairs(names: list[str]) -> list[Pair]:
+    """Some pairs of all; all if there are few."""
+    if len(names) ** 2 <= 4 * SAMPLE:
+        return list(combinations(names, 2))
     random = Random(0)
-    pairs = []
-    for _ in range(SAMPLE):
-        i = random.randrange(len(names) - 1)
-        pairs.append(canonical_pair(names[i], names[random.randrange(i + 1, min(len(names), i + 1 + overlap))]))
-    return pairs
+    return [canonical_pair(*random.sample(names, 2)) for _ in range(SAMPLE)]

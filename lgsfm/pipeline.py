@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from functools import cached_property, partial
@@ -26,7 +26,7 @@ from .masks import find_masks
 from .matchers import Matcher
 from .matching import MatchingReport, match_features
 from .options import digest
-from .pairing import AUTO_EXHAUSTIVE, METHODS, PairOptions, read_pairs, select_pairs, write_pairs
+from .pairing import Collection, check_choice, num_rounds, read_pairs, select, voting_pairs, write_pairs
 from .settings import Settings, choose_features
 from .store import FeatureStore, MatchStore, digest_of, sources_of
 from .summary import Summary
@@ -104,9 +104,7 @@ class Run:
 
     def _check_early(self) -> None:
         """Raises `InputError` for choices that do not fit the photos: now, and not after hours of work."""
-        for method in self.settings.pairs.methods(len(self.names)):
-            if method not in METHODS:
-                read_pairs(Path(method), self.names)
+        check_choice(self.settings.pairs, self.names)
         group_cameras(self.image_dir, self.names, self.settings.cameras, skip_unreadable=True)
         self.masks = find_masks(self.settings.masks, self.names)
 
@@ -176,7 +174,7 @@ class Run:
         names = sorted([*report.computed, *report.reused])
         if mode == "auto" and not orientations.are_settled(store, names):
             look = partial(orientations.look, self.extractor)
-            found = find_turns(names, store, self._voting_pairs(names, store), look)
+            found = find_turns(names, store, voting_pairs(names, store, self.settings.make_retriever), look)
             orientations.turn(found)
             report = report.followed_by(self._extract_views(store, orientations.views, sorted(found)))
             orientations.settle(store, names)
@@ -186,13 +184,6 @@ class Run:
                 f"Upright: {name} is seen turned by {degrees} degrees clockwise (--upright exif: as it is)."
             )
         return report
-
-    def _voting_pairs(self, names: list[str], features: FeatureStore) -> list[Pair]:
-        """Pairs that vote on what is up: all of a small collection, else neighbours by name and by look."""
-        if len(names) <= AUTO_EXHAUSTIVE:
-            return select_pairs(names, PairOptions(pairs="exhaustive"))
-        options = PairOptions(pairs="sequential+retrieval", overlap=5, neighbors=10)
-        return select_pairs(names, options, features=features, retriever=self.settings.make_retriever())
 
     def _extract_views(
         self, store: FeatureStore, views: dict[str, int], names: list[str] | None = None
@@ -210,19 +201,24 @@ class Run:
 
     def select_pairs(self) -> list[Pair]:
         """Stage 2: the pairs to match."""
-        with self._stage("pairs"):
-            methods = self.settings.pairs.methods(len(self.names))
-            if "retrieval" in methods:
-                retriever = self.settings.make_retriever()
-                with self._finished_features() as features:
-                    pairs = select_pairs(self.names, self.settings.pairs, features=features, retriever=retriever)
-            else:
-                pairs = select_pairs(self.names, self.settings.pairs)
-            if not pairs:
+        with self._stage("pairs"), ExitStack() as opened:
+            collection = Collection(
+                self.names,
+                image_dir=self.image_dir,
+                features=lambda: opened.enter_context(self._finished_features()),
+                retriever=self.settings.make_retriever,
+                matcher=lambda: self.matcher,
+                matches=lambda: opened.enter_context(self._finished_matches()) if self.matches_path.is_file() else {},
+                prematches=lambda: opened.enter_context(self._prematches()),
+                progress=self.observer.progress("pairs"),
+            )
+            selection = select(collection, self.settings.pairs)
+            if not selection.pairs:
                 raise InputError(f"There is no pair to match: {self.settings.pairs.pairs} names none.")
-            write_pairs(self.workspace.pairs, pairs)
-        self.observer.say(f"Pairs: {len(pairs)} ({' + '.join(methods)}).")
-        return pairs
+            write_pairs(self.workspace.pairs, selection.pairs)
+        for line in selection.lines():
+            self.observer.say(line)
+        return selection.pairs
 
     def match(self, pairs: list[Pair] | None = None) -> MatchingReport:
         """Stage 3: matches of the pairs; by default of those that stage 2 wrote."""
@@ -334,8 +330,9 @@ class Run:
         """All stages."""
         self._say_forecast()  # makes extractor and matcher: all weights are fetched before any work
         self.extract()
-        pairs = self.select_pairs()
-        self.match(pairs)
+        for _ in range(num_rounds(self.settings.pairs)):
+            pairs = self.select_pairs()
+            self.match(pairs)
         self.build_database(pairs)
         self.map()
         return self.summary
@@ -366,6 +363,9 @@ class Run:
             raise InputError(f"There are no matches in {self.workspace.root} for these options. Run `lgsfm match`.")
         with MatchStore(self.matches_path) as store:
             yield store
+
+    def _prematches(self) -> MatchStore:
+        return MatchStore(self.workspace.prematches(self.matches_path), self.matcher.identity)
 
     def _selected_pairs(self) -> list[Pair]:
         if not self.workspace.pairs.is_file():

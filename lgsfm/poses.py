@@ -17,7 +17,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     import pycolmap
 
-__all__ = ["CameraPose", "load_poses", "read_reconstruction"]
+__all__ = ["CameraPose", "count_shared_points", "load_poses", "read_reconstruction"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +90,27 @@ def read_reconstruction(path: Path) -> pycolmap.Reconstruction:
     if not path.is_dir():
         raise InputError(f"No folder of a COLMAP model at '{path}'. Check the path.")
     return max((_read_folder(folder) for folder in _model_folders(path)), key=lambda model: model.num_reg_images())
+
+
+def count_shared_points(path: Path) -> tuple[list[str], np.ndarray]:
+    """The names of the registered images of a COLMAP model, sorted, and (N, N) int32: how many 3D points two see.
+
+    The diagonal is 0. Folders as for `load_poses`.
+
+    Raises:
+        InputError: there is no model, or it is damaged, or it has no points.
+    """
+    model = read_reconstruction(path)
+    if not model.points3D:
+        raise InputError(f"The COLMAP model in '{path}' has no 3D points, so no two images share any.")
+    images = sorted((model.image(number).name, number) for number in model.reg_image_ids())
+    place = {number: i for i, (_, number) in enumerate(images)}
+    shared = np.zeros((len(images), len(images)), np.int32)
+    for point in model.points3D.values():
+        seen = sorted({place[element.image_id] for element in point.track.elements})
+        shared[np.ix_(seen, seen)] += 1
+    np.fill_diagonal(shared, 0)
+    return [name for name, _ in images], shared
 
 
 def _read_folder(folder: Path) -> pycolmap.Reconstruction:

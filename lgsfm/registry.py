@@ -37,6 +37,7 @@ BUILT_IN = {
         "nearest": "lgsfm.matchers.nearest:NearestMatcher",
     },
     "retriever": {
+        "asmk": "lgsfm.retrievers.asmk:AsmkRetriever",
         "vlad": "lgsfm.retrievers.vlad:VladRetriever",
     },
 }

@@ -82,7 +82,7 @@ class ComponentOptions(Options):
 class RunOptions(ComponentOptions):
     """What a run over a collection is made of."""
 
-    retriever: str = option("vlad", "global descriptors for --pairs retrieval")
+    retriever: str = option("asmk", "how --pairs retrieval compares photos")
     batch_size: int = option(
         0, "pairs matched at once, halved where memory runs out; 0 is 1 on a CPU and 32 on a GPU", minimum=0
     )

@@ -4,6 +4,7 @@ OUT/features-<extractor>-<hash>.h5    hash of extractor, options, weights
 OUT/upright.json                      photos that lie on their side, as the others see it
 OUT/pairs.txt                         one pair per line
 OUT/matches-<matcher>-<hash>.h5       hash of matcher, options, weights, features
+OUT/prematches-<matcher>-<hash>.h5    the same of few keypoints, which select pairs (--pairs prematch)
 OUT/database.db  database.json        verified matches; what they were made of
 OUT/sparse/0, 1, ...                  models, the best one first
 OUT/summary.json  options.json        what came out, what was asked for
@@ -148,6 +149,10 @@ class Workspace:
     def matches(self, identity: Mapping[str, Any], features: Path) -> Path:
         """The matches that a matcher of this identity makes of these features."""
         return self.root / f"matches-{identity['matcher']}-{digest({'features': features.name, **identity})}.h5"
+
+    def prematches(self, matches: Path) -> Path:
+        """The matches of few keypoints, by the matcher and of the features of these matches."""
+        return matches.with_name(f"pre{matches.name}")
 
     def recorded_flags(self) -> dict[str, Any]:
         """The flags of the last command, {} if there was none."""

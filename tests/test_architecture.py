@@ -30,7 +30,7 @@ LAYERS = [
     {"registry", "store", "child", "principal_point", "poses", "files", "background", "machine", "masks", "rendering"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
-    {"images", "models"},
+    {"codebook", "images", "models"},
     {"weights"},
     {"types"},
     {"exif", "mask_pixels", "options"},

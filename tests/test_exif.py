@@ -3,6 +3,7 @@
 import io
 import math
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import ExifTags, Image, ImageOps
 from PIL.TiffImagePlugin import IFDRational
 
 from lgsfm.errors import InputError
-from lgsfm.exif import Exif, read_exif, stored_to_upright, turn_upright, upright_size, upright_to_stored
+from lgsfm.exif import Exif, GpsPosition, read_exif, stored_to_upright, turn_upright, upright_size, upright_to_stored
 
 CODES = range(1, 9)
 BASE = ExifTags.Base
@@ -152,3 +153,67 @@ def test_a_cropped_photo_has_no_known_focal_length():
     assert exif.focal_px((3000, 3000)) is None
     assert exif.focal_px((1599, 1200)) is not None  # rounded, not cropped
     assert exif.focal_px((3024, 4032)) is not None  # turned by a program that left the EXIF data alone
+
+
+# --- where and when ------------------------------------------------------------------------------------
+
+GPS = ExifTags.GPS
+HERE = {
+    GPS.GPSLatitudeRef: "S",
+    GPS.GPSLatitude: (33.0, 51.0, 24.0),
+    GPS.GPSLongitudeRef: "W",
+    GPS.GPSLongitude: (70.0, 30.0, 0.0),
+}
+
+
+def with_gps(tags) -> Exif:
+    exif = Image.Exif()
+    exif[ExifTags.IFD.GPSInfo] = tags
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(stream, "JPEG", exif=exif)
+    return read_exif(Image.open(io.BytesIO(stream.getvalue())))
+
+
+def test_positions_are_signed_degrees():
+    assert with_gps(HERE).position == GpsPosition(pytest.approx(-33.856667, abs=1e-6), -70.5)
+    north = HERE | {GPS.GPSLatitudeRef: "N", GPS.GPSLongitudeRef: "E"}
+    assert with_gps(north).position == GpsPosition(pytest.approx(33.856667, abs=1e-6), 70.5)
+
+
+@pytest.mark.parametrize(("reference", "altitude_m"), [(b"\x00", 198.5), (b"\x01", -198.5), (None, 198.5)])
+def test_altitudes_below_the_sea_are_negative(reference, altitude_m):
+    tags = HERE | {GPS.GPSAltitude: 198.5} | ({} if reference is None else {GPS.GPSAltitudeRef: reference})
+    assert with_gps(tags).position.altitude_m == pytest.approx(altitude_m)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {GPS.GPSLatitude: (91.0, 0.0, 0.0)},
+        {GPS.GPSLongitude: (180.0, 0.0, 1.0)},
+        {GPS.GPSLatitudeRef: "X"},
+        {GPS.GPSLatitudeRef: ""},
+        {GPS.GPSLatitude: (IFDRational(0, 0),) * 3},
+        {GPS.GPSLatitude: (0.0, 0.0, 0.0), GPS.GPSLongitude: (0.0, 0.0, 0.0)},
+    ],
+)
+def test_a_position_that_cannot_be_is_none(wrong):
+    assert with_gps(HERE | wrong).position is None
+
+
+def test_half_a_position_is_none():
+    assert with_gps({tag: HERE[tag] for tag in (GPS.GPSLatitudeRef, GPS.GPSLatitude)}).position is None
+    assert read_exif(Image.new("RGB", (8, 6))).position is None
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("2016:06:23 16:31:59", datetime(2016, 6, 23, 16, 31, 59)),
+        ("0000:00:00 00:00:00", None),
+        ("    :  :     :  :  ", None),
+        ("yesterday", None),
+    ],
+)
+def test_the_time_of_the_photo(text, taken):
+    assert read_exif(reopened(DateTimeOriginal=text)).taken == taken

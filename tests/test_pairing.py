@@ -3,17 +3,19 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from lgsfm import pairing
 from lgsfm.errors import CacheError, InputError
 from lgsfm.pairing import (
     PairOptions,
     absolute_files,
+    ranking,
     read_pairs,
     select_pairs,
     similar_pairs,
     split_methods,
     write_pairs,
 )
+from lgsfm.retrievers import similarities
+from lgsfm.retrievers.asmk import AsmkOptions, AsmkRetriever
 from lgsfm.retrievers.vlad import VladOptions, VladRetriever
 from lgsfm.types import Features
 
@@ -65,12 +67,6 @@ def test_sequential_is_the_next_ones_in_name_order():
 @pytest.mark.parametrize("method", ["exhaustive", "sequential"])
 def test_the_order_of_the_images_does_not_matter(method):
     assert select(method, overlap=2) == select(method, NAMES[::-1], overlap=2)
-
-
-@pytest.mark.parametrize(("count", "expected"), [(60, ["exhaustive"]), (61, ["retrieval", "sequential"])])
-def test_auto_depends_on_the_number_of_images(count, expected):
-    assert PairOptions().methods(count) == expected
-    assert PairOptions(pairs="auto+sequential").methods(count) == [*expected, "sequential"]
 
 
 def test_methods_and_files_can_be_joined(tmp_path):
@@ -152,18 +148,22 @@ def test_a_file_that_is_no_text_or_cannot_be_written(tmp_path):
 @pytest.mark.parametrize("n", [2, 7, 64, 65])
 @pytest.mark.parametrize("neighbors", [1, 5, 100])
 def test_blocks_equal_the_whole_matrix(n, neighbors, monkeypatch):
-    monkeypatch.setattr(pairing, "BLOCK", 16)
+    monkeypatch.setattr(ranking, "BLOCK_SCORES", 16 * n)
     names = [f"{i:03}" for i in np.random.default_rng(n).permutation(n)]
     descriptors = unit_rows(n, 8, seed=n)
     similarity = descriptors @ descriptors.T - 9 * np.eye(n)
     best = np.argsort(-similarity, axis=1)[:, : min(neighbors, n - 1)]
     expected = {tuple(sorted((names[i], names[j]))) for i in range(n) for j in best[i]}
-    assert similar_pairs(names, descriptors, neighbors) == expected
+    assert similar_pairs(names, lambda start, stop: descriptors[start:stop] @ descriptors.T, neighbors) == expected
 
 
-def test_vlad_finds_the_images_of_the_same_scene():
+RETRIEVERS = [VladRetriever(VladOptions(words=16)), AsmkRetriever(AsmkOptions(words=16))]
+
+
+@pytest.mark.parametrize("retriever", RETRIEVERS)
+def test_images_of_the_same_scene_are_found(retriever):
     features = collection(scenes=4, views=3)
-    pairs = select("retrieval", list(features), features, VladRetriever(VladOptions(words=16)), neighbors=2)
+    pairs = select("retrieval", list(features), features, retriever, neighbors=2)
     assert pairs == [pair for pair in combinations(sorted(features), 2) if pair[0][2:] == pair[1][2:]]
 
 
@@ -176,13 +176,27 @@ def test_vlad_is_deterministic_and_normalised():
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
 
 
-def test_images_without_keypoints_disturb_nobody():
+def test_asmk_is_what_its_formula_says():
+    features = collection()
+    names, retriever = list(features), AsmkRetriever(AsmkOptions(words=8))
+    words = retriever.describe(names, features)
+    found = np.concatenate([retriever.similarities(words, i, min(i + 5, 12)) for i in range(0, 12, 5)])
+    signs = np.unpackbits(words.bits, axis=2)[..., :32].astype(float) * 2 - 1
+    signs[~words.is_seen] = 0
+    u = np.einsum("wid,wjd->wij", signs, signs) / 32
+    kernel = (np.maximum(u, 0) ** 3).sum(0)
+    expected = kernel / np.sqrt(np.outer(kernel.diagonal(), kernel.diagonal()))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert words.bits.nbytes == 8 * 12 * 4
+
+
+@pytest.mark.parametrize("retriever", RETRIEVERS)
+def test_images_without_keypoints_disturb_nobody(retriever):
     features = collection()
     empty = {f"empty{i}.jpg": described(np.zeros((0, 32), np.float32)) for i in range(2)}
-    retriever = VladRetriever(VladOptions(words=16))
     pairs = select("retrieval", [*features, *empty], {**features, **empty}, retriever, neighbors=2)
     assert set(select("retrieval", list(features), features, retriever, neighbors=2)) <= set(pairs)
-    assert np.isfinite(retriever.describe(list(empty), empty)).all()
+    assert np.isfinite(similarities(retriever, retriever.describe(list(empty), empty), 0, 2)).all()
     assert select("retrieval", list(empty), empty, retriever) == [("empty0.jpg", "empty1.jpg")]
 
 
@@ -211,6 +225,6 @@ def test_a_plus_in_the_path_of_a_file_joins_nothing(tmp_path, monkeypatch):
     found = absolute_files("good+bad.txt+sequential")
     monkeypatch.chdir(tmp_path)
     options = PairOptions(pairs=found, overlap=1)
-    assert options.methods(3) == [str(folder / "good+bad.txt"), "sequential"]
+    assert options.methods() == [str(folder / "good+bad.txt"), "sequential"]
     assert select_pairs(["0.jpg", "1.jpg", "2.jpg"], options) == [("0.jpg", "1.jpg"), ("1.jpg", "2.jpg")]
     assert absolute_files("exhaustive+nothing") == "exhaustive+nothing"

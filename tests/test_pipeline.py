@@ -192,3 +192,46 @@ def test_no_model_has_a_cause(
     assert text in message
     assert "FOV" in text or "camera of the model" not in message
     assert "earlier run" not in message
+
+
+# --------------------------------------------------------------------------------- pairs
+def test_friends_of_friends_are_matched_in_a_second_round(courtyard: Path, tmp_path: Path) -> None:
+    images = copy_photos(courtyard / "images", tmp_path / "images", views(4, 5, 6, 7))
+    flags = {**SIFT, "pairs": "sequential+transitive", "overlap": 1}
+    listener = Listener()
+    summary = reconstruct(images, tmp_path / "out", observer=listener, **flags)
+    assert summary.num_reg_images == 4
+    assert summary.num_pairs > 3
+    said = [line for line in listener.lines if line.startswith(("Pairs", "Friends"))]
+    assert said[:2] == [
+        "Friends of friends (transitive) follow when these pairs have been matched.",
+        "Pairs: 3 (sequential + transitive; sequential 3, transitive 0).",
+    ]
+    again = reconstruct(images, tmp_path / "out", **flags)
+    assert again.num_pairs == summary.num_pairs
+    assert again.computed["match"] == 0
+
+
+def test_a_quick_look_is_kept(own: tuple[Path, Path]) -> None:
+    images, output = own
+    with continued(images, output, {**SIFT, "pairs": "prematch", "prematch_min_matches": 5}) as run:
+        pairs = run.select_pairs()
+        store = run.workspace.prematches(run.matches_path)
+        size = store.stat().st_size
+        assert pairs
+        assert run.select_pairs() == pairs
+    assert store.stat().st_size == size
+
+
+def test_pairs_of_a_model_and_a_choice_that_cannot_work(own: tuple[Path, Path]) -> None:
+    images, output = own
+    model = str(output / "sparse" / "0")
+    with continued(images, output, {**SIFT, "pairs": "covisibility", "covisibility_model": model}) as run:
+        assert run.select_pairs() == [(a, b) for a in TRIPLE for b in TRIPLE if a < b]
+    with pytest.raises(InputError, match="name its folder with --covisibility-model"):
+        continued(images, output, {**SIFT, "pairs": "covisibility"})
+    with (
+        continued(images, output, {**SIFT, "pairs": "spatial"}) as run,
+        pytest.raises(InputError, match="No photo has a GPS position"),
+    ):
+        run.select_pairs()

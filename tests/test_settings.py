@@ -158,7 +158,7 @@ def test_each_flag_is_listed_once_and_explained():
     assert [flag.field.name for flag in flag_fields() if not flag.field.metadata.get("help")] == []
     owners = {flag.field.name: flag.owners for flag in flag_fields()}
     assert owners["mapper"] == owners["max_keypoints"] == ()
-    assert (owners["variant"], owners["ratio"], owners["words"]) == (("aliked",), ("nearest",), ("vlad",))
+    assert (owners["variant"], owners["ratio"], owners["words"]) == (("aliked",), ("nearest",), ("asmk", "vlad"))
     assert owners["detection_threshold"] == ("aliked", "superpoint")
     defaults = {flag.field.name: flag.defaults for flag in flag_fields()}
     assert (defaults["detection_threshold"], defaults["ratio"]) == ((0.2, 0.005), (NearestOptions().ratio,))

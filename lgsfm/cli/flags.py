@@ -12,7 +12,7 @@ from ..settings import ComponentSettings, Flag, flag_fields
 
 __all__ = ["PRESET_FLAGS", "add_flags", "given_flags"]
 
-FILE_FLAGS = {"masks", "camera_mask", "cameras"}
+FILE_FLAGS = {"camera_mask", "cameras", "covisibility_model", "masks"}
 PRESET_FLAGS = {name for preset in ExtractorOptions.presets.values() for name in preset}
 
 

@@ -1,6 +1,8 @@
 """Retrievers: one global descriptor per image, so that similar images can be found without matching.
 
-A retriever is one file here and one line in `lgsfm.registry`.
+A retriever is one file here and one line in `lgsfm.registry`. One whose similarity is no dot product may describe
+images as it likes and has a member more, which others may leave out: ``similarities(described, start, stop)`` gives
+the (stop - start, N) similarities of these images to all.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 from ..options import Options
 from ..types import Features
 
-__all__ = ["Retriever"]
+__all__ = ["Retriever", "similarities"]
 
 
 class Retriever(Protocol):
@@ -24,6 +26,12 @@ class Retriever(Protocol):
 
     def __init__(self, options: Any) -> None: ...
 
-    def describe(self, names: Sequence[str], features: Mapping[str, Features]) -> np.ndarray:
+    def describe(self, names: Sequence[str], features: Mapping[str, Features]) -> Any:
         """(len(names), D) float32 L2-normalised global descriptors; the dot product is the similarity."""
         ...
+
+
+def similarities(retriever: Retriever, described: Any, start: int, stop: int) -> np.ndarray:
+    """(stop - start, N): how similar these images are to all, of what `Retriever.describe` gave for all."""
+    own = getattr(retriever, "similarities", None)
+    return own(described, start, stop) if own is not None else described[start:stop] @ described.T

@@ -1,0 +1,232 @@
+"""Stage 2: which pairs of images to match.
+
+A method is one file here and one line in `METHODS`: a function ``(collection, options) -> pairs``, see `Collection`.
+Methods are joined with +, which means their union.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import unknown_name
+from ..matchers import Matcher
+from ..options import Options, option
+from ..retrievers import Retriever
+from ..types import Features, Matches, Pair, canonical_pair
+from .auto import AUTO_EXHAUSTIVE, choose
+from .collection import Collection, Method
+from .covisibility import covisible_pairs
+from .exhaustive import exhaustive_pairs
+from .files import absolute_files, is_file, read_pairs, split_methods, write_pairs
+from .prematch import prematch_pairs
+from .retrieval import retrieval_pairs, similar_pairs
+from .sequence import natural_key, sequential_pairs
+from .spatial import spatial_pairs
+from .transitive import transitive_pairs
+
+__all__ = [
+    "AUTO_EXHAUSTIVE",
+    "METHODS",
+    "Collection",
+    "PairOptions",
+    "Selection",
+    "absolute_files",
+    "check_choice",
+    "natural_key",
+    "num_rounds",
+    "read_pairs",
+    "select",
+    "select_pairs",
+    "similar_pairs",
+    "split_methods",
+    "voting_pairs",
+    "write_pairs",
+]
+
+METHODS: dict[str, Method] = {
+    "covisibility": covisible_pairs,
+    "exhaustive": exhaustive_pairs,
+    "prematch": prematch_pairs,
+    "retrieval": retrieval_pairs,
+    "sequential": sequential_pairs,
+    "spatial": spatial_pairs,
+    "transitive": transitive_pairs,
+}
+LAST = ("transitive",)  # methods that begin with what the others have selected
+NAMED = 10  # images that one line names
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(Options):
+    """How pairs are selected."""
+
+    pairs: str = option(
+        "auto",
+        f"{', '.join(METHODS)}, or a file with two names per line; several joined with +; "
+        f"auto: exhaustive up to {AUTO_EXHAUSTIVE} images, then retrieval, with spatial where photos have GPS "
+        "positions and sequential where their names or times make a sequence",
+    )
+    overlap: int = option(
+        10,
+        "sequential: next photos, in natural order of the names in a folder, that each is matched with; "
+        "where the camera comes back to a place, sequential+retrieval closes the loop",
+        minimum=1,
+        maximum=1000,
+    )
+    quadratic: bool = option(False, "sequential: with overlap photos, but those 1, 2, 4, 8, ... on (as COLMAP)")
+    neighbors: int = option(
+        20,
+        "retrieval, spatial, covisibility: most similar, nearest, most overlapping photos that each is matched with",
+        minimum=1,
+    )
+    mutual: bool = option(
+        False, "retrieval: only pairs that are among the most similar of both photos: fewer and surer ones"
+    )
+    min_neighbors: int = option(
+        5, "retrieval with --mutual: most similar photos that each is matched with in any case", minimum=1
+    )
+    max_distance_m: float = option(100.0, "spatial: photos farther apart are no pair", minimum=0)
+    gps_altitude: bool = option(False, "spatial: the altitude counts too; that of phones is often wrong")
+    covisibility_model: str = option("", "covisibility: folder of a COLMAP model of (some of) the photos")
+    min_strong_matches: int = option(
+        30, "transitive: matches that make a pair strong; photos with a strong pair in common are matched", minimum=1
+    )
+    prematch_keypoints: int = option(256, "prematch: strongest keypoints of each photo that are matched", minimum=1)
+    prematch_min_matches: int = option(15, "prematch: matches among them that select the pair", minimum=1)
+    prematch_candidates: int = option(
+        0, "prematch: most similar photos of each that are looked at; 0 looks at all pairs", minimum=0
+    )
+
+    def methods(self) -> list[str]:
+        """The methods by name, also "auto", each once; a path stands for itself.
+
+        Raises:
+            InputError: neither a method nor a file.
+        """
+        chosen = split_methods(self.pairs)
+        for method in chosen:
+            if method not in (*METHODS, "auto") and not is_file(method):
+                raise unknown_name("pair selection (and no such file)", method, (*METHODS, "auto", "FILE"))
+        return list(dict.fromkeys(chosen))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The pairs to match and how they were found."""
+
+    pairs: list[Pair]  # sorted, without repetition
+    found: dict[str, int]  # method -> number of its pairs
+    without: list[str]  # images that are in no pair
+    reason: str = ""  # of the automatic choice, in words
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """What to tell people."""
+        told = [f"Pair selection: {' + '.join(self.found)} ({self.reason})."] if self.reason else []
+        counts = ", ".join(f"{method} {count}" for method, count in self.found.items())
+        each = f"; {counts}" if len(self.found) > 1 else ""
+        told += [*self.notes, f"Pairs: {len(self.pairs)} ({' + '.join(self.found)}{each})."]
+        if self.without:
+            more = f" and {len(self.without) - NAMED} more" if len(self.without) > NAMED else ""
+            told.append(f"Without a pair: {len(self.without)} photos: {', '.join(self.without[:NAMED])}{more}.")
+        return told
+
+
+def select(collection: Collection, options: PairOptions) -> Selection:
+    """The pairs to match.
+
+    Raises:
+        InputError: a pair file is unusable, or a method lacks what it needs.
+    """
+    methods, reason = _resolve(collection, options)
+    found: dict[str, int] = {}
+    for method in sorted(methods, key=lambda name: name in LAST):
+        pairs = _pairs_of(method, collection, options)
+        found[method] = len(pairs)
+        collection.selected |= pairs
+    paired = {name for pair in collection.selected for name in pair}
+    without = [name for name in collection.names if name not in paired]
+    return Selection(sorted(collection.selected), found, without, reason, collection.notes)
+
+
+def _resolve(collection: Collection, options: PairOptions) -> tuple[list[str], str]:
+    """The methods, each once, with those that "auto" stands for, and why."""
+    methods, reason = options.methods(), ""
+    if "auto" in methods:
+        automatic, reason = choose(collection, options)
+        place = methods.index("auto")
+        methods[place : place + 1] = automatic
+    return list(dict.fromkeys(methods)), reason
+
+
+def _pairs_of(method: str, collection: Collection, options: PairOptions) -> set[Pair]:
+    if method in METHODS:
+        return {canonical_pair(*pair) for pair in METHODS[method](collection, options)}
+    return set(read_pairs(Path(method), collection.names))
+
+
+def check_choice(options: PairOptions, names: Sequence[str]) -> None:
+    """Raises `InputError` for a choice that cannot work on these images: before hours of work, and not after."""
+    for method in options.methods():
+        if method not in (*METHODS, "auto"):
+            read_pairs(Path(method), names)
+        if method == "covisibility":
+            covisible_pairs(Collection(names), options)
+
+
+def num_rounds(options: PairOptions) -> int:
+    """How often pairs are selected and matched: twice where a method waits for the matches of the others' pairs."""
+    methods = options.methods()
+    return 2 if len(methods) > 1 and any(method in LAST for method in methods) else 1
+
+
+def select_pairs(
+    names: Sequence[str],
+    options: PairOptions,
+    *,
+    features: Mapping[str, Features] | None = None,
+    retriever: Retriever | None = None,
+    image_dir: Path | None = None,
+    matcher: Matcher | None = None,
+    matches: Mapping[Pair, Matches] | None = None,
+) -> list[Pair]:
+    """The pairs to match, sorted, without repetition.
+
+    Args:
+        names: the images.
+        options: how to select.
+        features: image name -> features; retrieval and prematch need them.
+        retriever: retrieval needs one.
+        image_dir: folder of the photos; spatial needs it, for their GPS positions.
+        matcher: prematch needs one.
+        matches: pair -> matches of a first round; transitive needs them.
+
+    Raises:
+        InputError: the pair file is unusable, or a method lacks what it needs.
+    """
+
+    def maker(thing: Any) -> Callable[[], Any] | None:
+        return None if thing is None else lambda: thing
+
+    collection = Collection(
+        names,
+        image_dir=image_dir,
+        features=maker(features),
+        retriever=maker(retriever),
+        matcher=maker(matcher),
+        matches=maker(matches),
+    )
+    return select(collection, options).pairs
+
+
+def voting_pairs(
+    names: Sequence[str], features: Mapping[str, Features], make_retriever: Callable[[], Retriever]
+) -> list[Pair]:
+    """Pairs that vote on what is up: all of a small collection, else neighbours by name and by look."""
+    if len(names) <= AUTO_EXHAUSTIVE:
+        return select_pairs(names, PairOptions(pairs="exhaustive"))
+    options = PairOptions(pairs="sequential+retrieval", overlap=5, neighbors=10)
+    return select_pairs(names, options, features=features, retriever=make_retriever())

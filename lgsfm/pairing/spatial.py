@@ -1,0 +1,62 @@
+"""Images that were taken near each other, by the GPS positions in their EXIF data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from ..exif import GpsPosition
+from ..types import Pair
+from .collection import Collection
+from .ranking import partner_pairs
+
+if TYPE_CHECKING:
+    from . import PairOptions
+
+__all__ = ["earth_centred_m", "spatial_pairs"]
+
+EQUATOR_M, FLATTENING = 6378137.0, 1 / 298.257223563  # WGS84
+NAMED = 10  # images without GPS that a note lists
+
+
+def spatial_pairs(collection: Collection, options: PairOptions) -> set[Pair]:
+    """Each image with the nearest ones within ``max_distance_m``.
+
+    Raises:
+        InputError: no image has a GPS position.
+    """
+    positions = {name: exif.position for name, exif in collection.exif.items() if exif.position}
+    without = [name for name in collection.names if name not in positions]
+    if not positions:
+        raise InputError(
+            "No photo has a GPS position in its EXIF data, so none is near another. "
+            "Choose --pairs retrieval, sequential or exhaustive."
+        )
+    if without:
+        some = ", ".join(without[:NAMED]) + (f" and {len(without) - NAMED} more" if len(without) > NAMED else "")
+        collection.notes.append(f"{len(without)} of {len(collection.names)} photos have no GPS position: {some}.")
+    names = list(positions)
+    points = np.array([earth_centred_m(positions[name], has_altitude=options.gps_altitude) for name in names])
+
+    def nearness(start: int, stop: int) -> np.ndarray:
+        squares = sum((points[start:stop, axis, None] - points[:, axis]) ** 2 for axis in range(3))
+        return np.where(squares <= options.max_distance_m**2, -squares, -np.inf)
+
+    return partner_pairs(names, nearness, options.neighbors)
+
+
+def earth_centred_m(position: GpsPosition, *, has_altitude: bool = False) -> np.ndarray:
+    """(3,) float64 [m]: a position on WGS84, in the frame that turns with the earth about its centre.
+
+    Distances there are those of a local tangent plane as far as photos see, and there is no seam at the date line, at
+    the poles, or between places far apart. An altitude that is unknown, or not wanted, is 0.
+    """
+    latitude, longitude = np.radians((position.latitude_deg, position.longitude_deg))
+    altitude = (position.altitude_m or 0.0) if has_altitude else 0.0
+    squared = FLATTENING * (2 - FLATTENING)  # eccentricity
+    normal = EQUATOR_M / np.sqrt(1 - squared * np.sin(latitude) ** 2)
+    flat = (normal + altitude) * np.cos(latitude)
+    height = (normal * (1 - squared) + altitude) * np.sin(latitude)
+    return np.array([flat * np.cos(longitude), flat * np.sin(longitude), height])
