@@ -14,7 +14,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .estimate import Estimate, Rates, Setup, Work, count_pairs, duration, estimate, likely_methods, reference_seconds, size
+from .estimate import (
+    Estimate,
+    Rates,
+    Setup,
+    Work,
+    count_pairs,
+    duration,
+    estimate,
+    likely_methods,
+    reference_seconds,
+    size,
+)
 from .images import read_header
 from .machine import Machine, cpu, machine_of
 from .pairing import METHODS, read_pairs
