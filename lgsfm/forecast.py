@@ -178,7 +178,8 @@ def in_words(work: Work, found: Estimate, rates: Rates, *, is_reuse_known: bool)
         _amount(work.new_images, work.num_images, "photo"),
         _amount(work.new_pairs, work.num_pairs, "pair"),
     ]
-    ahead = ", ".join(part for part in parts if part) or "only mapping, all else is reused"
+    rest = "only verification and mapping" if work.is_database_new else "only mapping"
+    ahead = ", ".join(part for part in parts if part) or f"{rest}, all else is reused"
     each = [f"{stage} {duration(seconds)}" for stage, seconds in found.seconds.items() if seconds]
     needs = f"{size(found.memory_bytes)} of memory, {size(found.disk_bytes)} of disk"
     caveat = "" if is_reuse_known else ", if no match is reused"

@@ -248,6 +248,14 @@ def test_only_what_is_not_finished_lies_ahead(finished: tuple[Path, Path, Listen
     assert "of 10 pairs" in more.ahead
 
 
+def test_without_its_database_a_run_verifies_again(finished: tuple[Path, Path, Listener]) -> None:
+    images, output, _ = finished
+    listener = Listener()
+    (output / "database.json").unlink()
+    reconstruct(images, output, observer=listener, **SIFT)
+    assert listener.ahead.startswith("Ahead: only verification and mapping, all else is reused: about ")
+
+
 def test_reuse_that_cannot_be_known_is_a_condition(finished: tuple[Path, Path, Listener]) -> None:
     images, output, _ = finished
     listener = Listener()
