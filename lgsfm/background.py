@@ -45,17 +45,36 @@ def read_ahead(
 def write_behind(count: int = 64) -> Iterator[Callable[..., None]]:
     """A function that calls ``function(*arguments)`` in a background thread, one call after the other.
 
-    At most ``count`` calls wait. An error of one of them is raised by a later call, or at the end, when all are done;
-    the calls behind it are made all the same. What was handed over before an exception is done before that goes on.
+    At most ``count`` calls wait. An error of one of them is raised by a later call, or at the end; what was handed over
+    behind it is not called any more. What was handed over before an exception (of Ctrl-C, say) is done before that goes
+    on; an error then is added to the exception as a note.
     """
+    failed: list[BaseException] = []
+
+    def call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        if failed:
+            return
+        try:
+            function(*arguments)
+        except BaseException as exc:
+            failed.append(exc)
+
     with ThreadPoolExecutor(1, thread_name_prefix="write-behind") as pool:
-        waiting: deque[Future[Any]] = deque()
+        waiting: deque[Future[None]] = deque()
 
         def write(function: Callable[..., Any], *arguments: Any) -> None:
-            waiting.append(pool.submit(function, *arguments))
+            waiting.append(pool.submit(call, function, arguments))
             while waiting and (waiting[0].done() or len(waiting) > count):
                 waiting.popleft().result()
+            if failed:
+                raise failed[0]
 
-        yield write
-        while waiting:
-            waiting.popleft().result()
+        try:
+            yield write
+        except BaseException as exc:
+            pool.shutdown()
+            if failed and failed[0] is not exc:
+                exc.add_note(f"Moreover, something could not be written: {failed[0]}")
+            raise
+    if failed:
+        raise failed[0]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .background import read_ahead, write_behind
-from .errors import MemoryShortageError
+from .errors import InputError, MemoryShortageError
 from .matchers import Matcher, best_batch, match_batch
 from .store import digest_of, sources_of
 from .types import Features, Matches, Pair, Progress
@@ -17,6 +17,7 @@ from .types import Features, Matches, Pair, Progress
 __all__ = ["MatchingReport", "match_features"]
 
 PREPARED_IMAGES = 64  # prepared images that are kept in memory, on the device
+MOST_PAIRS = 256  # of a batch: the features of three are in memory, and an interruption loses one
 logger = logging.getLogger(__name__)
 
 
@@ -50,13 +51,15 @@ def match_features(
         matcher: see `lgsfm.registry`.
         store: pair -> matches.
         batch_size: pairs that the matcher gets at once; 0 is as many as it likes best. Where memory runs out, it is
-            halved.
+            halved. More than `MOST_PAIRS` are so many.
         progress: called with (done, total) after each batch of pairs; skipped ones do not count.
 
     Raises:
-        InputError: the features are not of the kind that the matcher was made for.
+        InputError: the features are not of the kind that the matcher was made for, or the batch size is negative.
         MemoryShortageError: there is not enough memory even for a single pair.
     """
+    if batch_size < 0:
+        raise InputError(f"batch_size must be at least 0, not {batch_size}.")
     report = MatchingReport()
     digests = {name: digest_of(features, name) for name in {name for pair in pairs for name in pair}}
     todo: list[Pair] = []
@@ -74,16 +77,17 @@ def match_features(
         return report
     if progress:
         progress(done, total)
-    matching = _Batches(_PreparedImages(features, matcher), batch_size or best_batch(matcher))
+    matching = _Batches(_PreparedImages(features, matcher), min(batch_size or best_batch(matcher), MOST_PAIRS))
     ordered = in_blocks(todo, PREPARED_IMAGES - 2)
     batches = [ordered[i : i + matching.limit] for i in range(0, len(ordered), matching.limit)]
     with write_behind() as write:
         for batch, read in read_ahead(batches, matching.images.read):
             matching.images.take(read())
-            for pair, matches in matching.match(batch):
-                write(store.__setitem__, pair, matches)
-                report.computed.append(pair)
-                done += 1
+            for part, found in matching.match(batch):
+                for pair, matches in zip(part, found, strict=True):
+                    write(store.__setitem__, pair, matches)
+                report.computed.extend(part)
+                done += len(part)
                 if progress:
                     progress(done, total)
     return report
@@ -106,8 +110,8 @@ class _Batches:
     def __init__(self, images: _PreparedImages, limit: int) -> None:
         self.images, self.limit = images, limit
 
-    def match(self, pairs: Sequence[Pair]) -> Iterator[tuple[Pair, Matches]]:
-        """The matches of the pairs, in their order."""
+    def match(self, pairs: Sequence[Pair]) -> Iterator[tuple[Sequence[Pair], list[Matches]]]:
+        """The pairs, in their order, with their matches; all at once if memory allows."""
         while pairs:
             batch = pairs[: self.limit]
             try:
@@ -119,7 +123,7 @@ class _Batches:
                 self.limit = len(batch) // 2
                 logger.warning("Memory is short: going on with %d pairs at once, not %d.", self.limit, len(batch))
                 continue
-            yield from zip(batch, found, strict=True)
+            yield batch, found
             pairs = pairs[len(batch) :]
 
 

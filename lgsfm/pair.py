@@ -190,7 +190,8 @@ class FrameMatcher:
     def _match(self, frame0: _Prepared, frame1: _Prepared) -> MatchedPair:
         if self._pair and self._pair[0] is frame0 and self._pair[1] is frame1:  # the keyframe was the frame before
             return self._pair[2]
-        found = self.pairs.matcher.match_prepared(frame0.prepared, frame1.prepared)
+        with self.pairs.settings.limited_threads():
+            found = self.pairs.matcher.match_prepared(frame0.prepared, frame1.prepared)
         features = (frame0.features, frame1.features)
         pair = MatchedPair(found.indices, found.scores, found.sources, features=features)
         self._pair = (frame0, frame1, pair)
@@ -207,7 +208,8 @@ class _Prepared:
     @classmethod
     def of(cls, pairs: PairMatcher, image: Image) -> _Prepared:
         features = pairs.extract(image)
-        return cls(features, pairs.matcher.prepare(features))
+        with pairs.settings.limited_threads():
+            return cls(features, pairs.matcher.prepare(features))
 
 
 # --------------------------------------------------------------------------------- functions

@@ -84,7 +84,10 @@ class RunOptions(ComponentOptions):
 
     retriever: str = option("asmk", "how --pairs retrieval compares photos")
     batch_size: int = option(
-        0, "pairs matched at once, halved where memory runs out; 0 is 1 on a CPU and 32 on a GPU", minimum=0
+        0,
+        "pairs handed to the matcher at once, halved where memory runs out; 0 is 4 for each core of a CPU, 32 on a GPU",
+        minimum=0,
+        maximum=256,
     )
     strict: bool = option(False, "an unusable photo is an error; by default it is skipped and named")
 

@@ -34,7 +34,7 @@ def test_the_caller_waits_once_too_many_calls_do():
     assert len(handed_over) == 10
 
 
-def test_an_error_is_raised_and_the_calls_behind_it_are_made():
+def test_an_error_is_raised_and_nothing_is_called_behind_it():
     written, gate = [], threading.Event()
 
     def fail():
@@ -49,7 +49,25 @@ def test_an_error_is_raised_and_the_calls_behind_it_are_made():
 
     with pytest.raises(OSError, match="disk full"):
         hand_over()
-    assert written == [1]
+    assert written == []
+
+
+def test_a_failed_write_is_told_with_the_interruption():
+    gate = threading.Event()
+
+    def fail():
+        gate.wait()
+        raise OSError("disk full")
+
+    def hand_over():
+        with write_behind() as write:
+            write(fail)
+            gate.set()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        hand_over()
+    assert "disk full" in caught.value.__notes__[0]
 
 
 def test_what_was_handed_over_is_written_before_an_interruption_goes_on():

@@ -181,6 +181,18 @@ class BatchMatcher(ToyMatcher):
         return [self.match_prepared(*pair) for pair in pairs]
 
 
+def test_a_negative_batch_is_an_error():
+    with pytest.raises(InputError, match="batch_size"):
+        run(collection(3), [("0000.jpg", "0001.jpg")], {}, batch_size=-1)
+
+
+@pytest.mark.parametrize("own", [0, None])
+def test_a_matcher_that_names_no_batch_gets_single_pairs(own):
+    matcher, images = BatchMatcher(own), collection(3)
+    match_features(images, list(combinations(images, 2)), matcher, {})
+    assert matcher.batches == [1, 1, 1]
+
+
 @pytest.mark.parametrize(("asked", "own"), [(0, 4), (4, 1), (100, 1), (1, 100)])
 def test_batches_give_what_the_loop_gives(asked, own):
     images, alone, together = collection(9), {}, {}
@@ -203,7 +215,7 @@ def test_a_batch_that_does_not_fit_is_halved_once_and_for_all(caplog):
     assert sorted(store) == pairs
     assert max(matcher.batches) == 4
     assert [record.message.split(":")[0] for record in caplog.records] == ["Memory is short"] * 2  # 16 -> 8 -> 4
-    assert calls == [(i, 36) for i in range(37)]
+    assert calls == [(i, 36) for i in range(0, 37, 4)]  # once per batch
 
 
 def test_a_single_pair_that_does_not_fit_is_an_error_and_what_is_finished_stays():

@@ -3,7 +3,8 @@
 A matcher is one file here and one line in `lgsfm.registry`; it is made with ``(options, device, fetch)`` like an
 extractor. Work that depends on one image alone belongs in `prepare`, which the matching stage calls once per image.
 One that works faster on many pairs at once has two members more, which others may leave out: ``batch_size``, how many
-it likes best, and ``match_batch``, which takes a list of prepared pairs and gives for each what `match_prepared` does.
+it likes best, and ``match_batch``, which takes a list of prepared pairs and gives for each what `match_prepared` does;
+where it raises `MemoryShortageError`, it gets half of them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def match(matcher: Matcher, features0: Features, features1: Features) -> Matches
 
 def best_batch(matcher: Matcher) -> int:
     """How many pairs a matcher likes best to get at once."""
-    return int(getattr(matcher, "batch_size", 1))
+    return max(1, int(getattr(matcher, "batch_size", 1) or 1))
 
 
 def match_batch(matcher: Matcher, pairs: Sequence[tuple[Any, Any]]) -> list[Matches]:

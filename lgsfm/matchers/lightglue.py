@@ -107,7 +107,8 @@ class LightGlueMatcher:
         """Pairs to be handed over at once: a GPU needs many to be busy, the cores of a CPU some each."""
         from ..models import pairs_at_once
 
-        return PAIRS_PER_CORE * pairs_at_once() if self.place.device.type == "cpu" else GPU_BATCH
+        kind = self.place.device.type
+        return GPU_BATCH if kind == "cuda" else PAIRS_PER_CORE * pairs_at_once() if kind == "cpu" else 1
 
     def prepare(self, features: Features) -> PreparedImage:
         """Tokens of one image, in its upright view: LightGlue is not made for turned images."""

@@ -14,8 +14,18 @@ from torch import Tensor
 
 from ..errors import InputError, MemoryShortageError
 
-__all__ = ["Place", "explained_memory_errors", "limited_threads", "mask_tensor", "photo_tensor", "resolve_device"]
+__all__ = [
+    "Place",
+    "explained_memory_errors",
+    "limited_threads",
+    "mask_tensor",
+    "on_all_cores",
+    "pairs_at_once",
+    "photo_tensor",
+    "resolve_device",
+]
 
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")  # in errors of torch
 MOST_AT_ONCE = 8  # things at work at once on a CPU: each has its own intermediate results in memory
 
 Item = TypeVar("Item")
@@ -98,7 +108,7 @@ def explained_memory_errors() -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
         text = str(exc).lower()
-        is_memory = not isinstance(exc, RuntimeError) or "out of memory" in text or "allocate memory" in text
+        is_memory = not isinstance(exc, RuntimeError) or any(sign in text for sign in NO_MEMORY)
         if not is_memory:
             raise
         raise MemoryShortageError(

@@ -93,7 +93,7 @@ class Batch(NamedTuple):
 
     def image_of_tokens(self) -> Tensor:
         """(T,) int64: which image (a position in ``sizes``) each token is of."""
-        sizes = torch.tensor(self.sizes).to(self.tokens.device, non_blocking=True)
+        sizes = torch.tensor(self.sizes).to(self.tokens.device)
         return torch.repeat_interleave(sizes, output_size=len(self.tokens))
 
     def only(self, keep: Tensor | None, sizes: list[int], stays: list[bool]) -> Batch:
@@ -296,9 +296,6 @@ class FastLightGlue(nn.Module):
             if not wanted[position]:
                 continue
             rows0, rows1 = batch.pair(position)
-            if not batch.sizes[position] or not batch.sizes[len(batch.numbers) + position]:
-                found[number] = no_matches(batch.tokens, layer + 1)
-                continue
             matches = self.assign(layer, batch.tokens[rows0], batch.tokens[rows1], threshold)
             begin0, begin1 = (rows.start for rows in start.pair(number))
             index0 = batch.origin[rows0][matches.indices[:, 0]] - begin0

@@ -44,6 +44,10 @@ class InferenceLinear(nn.Module):
             self._reordered = reorder(self.weight.detach())
         return multiply(with_room(x), self._reordered, self.bias, "none", [], "")[: len(x)]
 
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        self._reordered = None
+        super()._load_from_state_dict(*args, **options)
+
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._reordered = None  # the parameters are about to move, or to change their type
         return super()._apply(fn, recurse)
@@ -71,7 +75,7 @@ def onednn() -> tuple[Callable[..., Tensor], Callable[..., Tensor]] | None:
     """Reordering and multiplication, or None where they do not work: they are no public part of PyTorch."""
     try:
         reorder, multiply = torch.ops.mkldnn._reorder_linear_weight, torch.ops.mkldnn._linear_pointwise
-        x, weight, bias = torch.randn(3, 4), torch.randn(2, 4), torch.randn(2)
+        x, weight, bias = torch.arange(12.0).view(3, 4), torch.arange(8.0).view(2, 4), torch.arange(2.0)
         found = multiply(x, reorder(weight), bias, "none", [], "")
     except (AttributeError, RuntimeError, TypeError):
         return None
