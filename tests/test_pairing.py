@@ -14,7 +14,7 @@ from lgsfm.pairing import (
     split_methods,
     write_pairs,
 )
-from lgsfm.retrievers import similarities
+from lgsfm.retrievers import asmk, similarities
 from lgsfm.retrievers.asmk import AsmkOptions, AsmkRetriever
 from lgsfm.retrievers.vlad import VladOptions, VladRetriever
 from lgsfm.types import Features
@@ -176,18 +176,20 @@ def test_vlad_is_deterministic_and_normalised():
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
 
 
-def test_asmk_is_what_its_formula_says():
-    features = collection()
+def test_asmk_is_what_its_formula_says(monkeypatch):
+    monkeypatch.setattr(asmk, "TILE", (2, 5))
+    features = {**collection(), "empty.jpg": described(np.zeros((0, 32), np.float32))}
     names, retriever = list(features), AsmkRetriever(AsmkOptions(words=8))
     words = retriever.describe(names, features)
-    found = np.concatenate([retriever.similarities(words, i, min(i + 5, 12)) for i in range(0, 12, 5)])
+    found = np.concatenate([retriever.similarities(words, i, min(i + 5, 13)) for i in range(0, 13, 5)])
     signs = np.unpackbits(words.bits, axis=2)[..., :32].astype(float) * 2 - 1
     signs[~words.is_seen] = 0
     u = np.einsum("wid,wjd->wij", signs, signs) / 32
     kernel = (np.maximum(u, 0) ** 3).sum(0)
-    expected = kernel / np.sqrt(np.outer(kernel.diagonal(), kernel.diagonal()))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert words.bits.nbytes == 8 * 12 * 4
+    own = np.maximum(kernel.diagonal(), 1)  # of the image without keypoints: 0
+    assert not words.is_seen[:, -1].any()
+    np.testing.assert_allclose(found, kernel / np.sqrt(np.outer(own, own)), atol=1e-6)
+    assert words.bits.nbytes == 8 * 13 * 4
 
 
 @pytest.mark.parametrize("retriever", RETRIEVERS)

@@ -21,7 +21,8 @@ from ..types import Features
 
 __all__ = ["AsmkOptions", "AsmkRetriever", "BinaryWords"]
 
-SELECTIVITY = 3  # the exponent alpha of the paper
+SELECTIVITY = 3  # the exponent alpha of the paper, at least 2
+TILE = (256, 1024)  # rows and columns of scores that are computed at a time: 1 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +71,35 @@ class AsmkRetriever:
         """(stop - start, N) float32 in [0, 1]: how similar these images are to all."""
         size = described.is_seen.shape[1]
         total = np.zeros((stop - start, size), np.float32)
+        scratch = np.empty((2, TILE[0] * TILE[1]), np.float32)
         for bits, is_seen in zip(described.bits, described.is_seen, strict=True):
-            rows, columns = start + np.flatnonzero(is_seen[start:stop]), np.flatnonzero(is_seen)
-            if not len(rows):
-                continue
-            signs = np.unpackbits(bits[columns], axis=1, count=described.dim).astype(np.float32) * 2 - 1
-            correlation = signs[np.searchsorted(columns, rows)] @ signs.T / described.dim
-            total[np.ix_(rows - start, columns)] += np.maximum(correlation, 0) ** SELECTIVITY
+            if is_seen[start:stop].any():
+                signs = _scaled_signs(bits, is_seen, described.dim)
+                _add_kernel(total, signs[start:stop], signs, scratch)
         norms = np.sqrt(np.maximum(described.is_seen.sum(0), 1)).astype(np.float32)
-        return total / (norms[start:stop, None] * norms)
+        total /= norms[start:stop, None]
+        total /= norms
+        return total
+
+
+def _scaled_signs(bits: np.ndarray, is_seen: np.ndarray, dim: int) -> np.ndarray:
+    """(N, D) float32: the signs of one word over sqrt(D), so that a dot product is a correlation; unseen: zeros."""
+    signs = np.unpackbits(bits, axis=1, count=dim).astype(np.float32)
+    signs *= 2
+    signs -= 1
+    signs *= is_seen[:, None] / np.float32(np.sqrt(dim))
+    return signs
+
+
+def _add_kernel(total: np.ndarray, rows: np.ndarray, columns: np.ndarray, scratch: np.ndarray) -> None:
+    """Adds max(rows @ columns.T, 0) ** SELECTIVITY to ``total``, in tiles that stay in the cache of a processor."""
+    for top in range(0, len(rows), TILE[0]):
+        for left in range(0, len(columns), TILE[1]):
+            tile = total[top : top + TILE[0], left : left + TILE[1]]
+            u, power = (buffer[: tile.size].reshape(tile.shape) for buffer in scratch)
+            np.matmul(rows[top : top + TILE[0]], columns[left : left + TILE[1]].T, out=u)
+            np.maximum(u, 0, out=u)
+            np.multiply(u, u, out=power)
+            for _ in range(SELECTIVITY - 2):
+                power *= u
+            tile += power
