@@ -217,14 +217,13 @@ def _read_tags(image: Image) -> dict[int, Any]:
     tags: dict[int, Any] = {}
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
         return tags  # Pillow would decode all pixels to look behind them
-    # Damaged EXIF makes Pillow raise nearly anything; what was read before the damage counts.
+    # Damaged EXIF makes Pillow raise nearly anything; what can be read apart from the damage counts.
     with contextlib.suppress(Exception):
         exif = image.getexif()
-        tags |= {tag: exif[tag] for tag in _BASE_TAGS if tag in exif}
-        photo = exif.get_ifd(_IFD.Exif)
-        tags |= {tag: photo[tag] for tag in _PHOTO_TAGS if tag in photo}
-        gps = exif.get_ifd(_IFD.GPSInfo)
-        tags |= {tag: gps[tag] for tag in _GPS_TAGS if tag in gps}
+        for directory, wanted in ((None, _BASE_TAGS), (_IFD.Exif, _PHOTO_TAGS), (_IFD.GPSInfo, _GPS_TAGS)):
+            with contextlib.suppress(Exception):
+                found = exif if directory is None else exif.get_ifd(directory)
+                tags |= {tag: found[tag] for tag in wanted if tag in found}
     return tags
 
 
@@ -251,14 +250,19 @@ def _position(tags: dict[int, Any]) -> GpsPosition | None:
 
 
 def _degrees(parts: Any, direction: str, directions: str, limit_deg: float) -> float | None:
-    """Degrees, minutes and seconds with a direction (the first of ``directions`` is positive) as one number [deg]."""
-    if not isinstance(parts, tuple) or len(parts) != 3 or not direction or direction.upper() not in directions:
+    """Degrees, minutes and seconds with a direction (the first of ``directions`` is positive) as one number [deg].
+
+    Some writers leave out the seconds, or the minutes too, and some write the direction as a word.
+    """
+    parts = parts if isinstance(parts, tuple) else (parts,)
+    letter = direction[:1].upper()
+    if not 1 <= len(parts) <= 3 or not letter or letter not in directions or direction.upper() == directions:
         return None
     numbers = [_number(part) for part in parts]
     degrees = sum(math.nan if number is None else number / 60**i for i, number in enumerate(numbers))
     if not 0 <= degrees <= limit_deg:
         return None
-    return degrees if direction.upper() == directions[0] else -degrees
+    return degrees if letter == directions[0] else -degrees
 
 
 def _time(value: Any) -> datetime | None:

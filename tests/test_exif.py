@@ -180,6 +180,30 @@ def test_positions_are_signed_degrees():
     assert with_gps(north).position == GpsPosition(pytest.approx(33.856667, abs=1e-6), 70.5)
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        {GPS.GPSLatitude: (33.5,)},
+        {GPS.GPSLatitude: 33.5},
+        {GPS.GPSLatitude: (33.0, 30.0)},
+        {GPS.GPSLatitude: (33.0, 30.0, 0.0), GPS.GPSLatitudeRef: "South"},
+        {GPS.GPSLatitude: (33.0, 30.0, 0.0), GPS.GPSLatitudeRef: "s"},
+    ],
+)
+def test_positions_as_some_write_them(written):
+    assert with_gps(HERE | written).position == GpsPosition(-33.5, -70.5)
+
+
+def test_a_damaged_exif_directory_leaves_the_position(monkeypatch):
+    get_ifd = Image.Exif.get_ifd
+
+    def damaged(self, tag):
+        return 1 / 0 if tag == ExifTags.IFD.Exif else get_ifd(self, tag)
+
+    monkeypatch.setattr(Image.Exif, "get_ifd", damaged)
+    assert with_gps(HERE).position is not None
+
+
 @pytest.mark.parametrize(("reference", "altitude_m"), [(b"\x00", 198.5), (b"\x01", -198.5), (None, 198.5)])
 def test_altitudes_below_the_sea_are_negative(reference, altitude_m):
     tags = HERE | {GPS.GPSAltitude: 198.5} | ({} if reference is None else {GPS.GPSAltitudeRef: reference})
@@ -193,6 +217,8 @@ def test_altitudes_below_the_sea_are_negative(reference, altitude_m):
         {GPS.GPSLongitude: (180.0, 0.0, 1.0)},
         {GPS.GPSLatitudeRef: "X"},
         {GPS.GPSLatitudeRef: ""},
+        {GPS.GPSLatitudeRef: "NS"},
+        {GPS.GPSLatitude: (33.0, 51.0, 24.0, 0.0)},
         {GPS.GPSLatitude: (IFDRational(0, 0),) * 3},
         {GPS.GPSLatitude: (0.0, 0.0, 0.0), GPS.GPSLongitude: (0.0, 0.0, 0.0)},
     ],
