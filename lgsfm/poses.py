@@ -6,6 +6,7 @@ Rotations are cam_from_world, cameras look along +z with x right and y down, and
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,15 @@ from .errors import InputError
 if TYPE_CHECKING:
     import pycolmap
 
-__all__ = ["CameraPose", "count_shared_points", "load_poses", "read_reconstruction"]
+__all__ = [
+    "CameraPose",
+    "SharedPoints",
+    "count_shared_points",
+    "load_poses",
+    "read_reconstruction",
+    "read_shared_points",
+    "registered_names",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,25 +101,66 @@ def read_reconstruction(path: Path) -> pycolmap.Reconstruction:
     return max((_read_folder(folder) for folder in _model_folders(path)), key=lambda model: model.num_reg_images())
 
 
-def count_shared_points(path: Path) -> tuple[list[str], np.ndarray]:
-    """The names of the registered images of a COLMAP model, sorted, and (N, N) int32: how many 3D points two see.
+@dataclass(frozen=True, eq=False)
+class SharedPoints:
+    """Which 3D points of a COLMAP model its registered images see.
 
-    The diagonal is 0. Folders as for `load_poses`.
+    names: of the N images, sorted
+    seen: of each image the numbers of its points
+    tracks: of each point the numbers of the images that see it
+    """
+
+    names: list[str]
+    seen: list[list[int]]
+    tracks: list[np.ndarray]
+
+    def counts(self, rows: Sequence[int]) -> np.ndarray:
+        """(len(rows), N) int32: how many points these images have in common with all; with themselves 0."""
+        counts = np.zeros((len(rows), len(self.names)), np.int32)
+        for count, image in zip(counts, rows, strict=True):
+            if self.seen[image]:
+                partners = np.concatenate([self.tracks[point] for point in self.seen[image]])
+                count += np.bincount(partners, minlength=len(count)).astype(np.int32)
+                count[image] = 0
+        return counts
+
+
+def read_shared_points(path: Path) -> SharedPoints:
+    """Who sees what in a COLMAP model; folders as for `load_poses`.
 
     Raises:
         InputError: there is no model, or it is damaged, or it has no points.
     """
+    model = _model_with_points(path)
+    images = sorted((model.image(number).name, number) for number in model.reg_image_ids())
+    place = {number: i for i, (_, number) in enumerate(images)}
+    seen: list[list[int]] = [[] for _ in images]
+    tracks = []
+    for number, point in enumerate(model.points3D.values()):
+        track = sorted({place[element.image_id] for element in point.track.elements})
+        tracks.append(np.array(track, np.int32))
+        for image in track:
+            seen[image].append(number)
+    return SharedPoints([name for name, _ in images], seen, tracks)
+
+
+def registered_names(path: Path) -> list[str]:
+    """The names of the registered images of a COLMAP model, sorted. Raises as `read_shared_points`."""
+    model = _model_with_points(path)
+    return sorted(model.image(number).name for number in model.reg_image_ids())
+
+
+def count_shared_points(path: Path) -> tuple[list[str], np.ndarray]:
+    """The names of `read_shared_points`, and (N, N) int32: how many 3D points two images see; the diagonal is 0."""
+    shared = read_shared_points(path)
+    return shared.names, shared.counts(range(len(shared.names)))
+
+
+def _model_with_points(path: Path) -> pycolmap.Reconstruction:
     model = read_reconstruction(path)
     if not model.points3D:
         raise InputError(f"The COLMAP model in '{path}' has no 3D points, so no two images share any.")
-    images = sorted((model.image(number).name, number) for number in model.reg_image_ids())
-    place = {number: i for i, (_, number) in enumerate(images)}
-    shared = np.zeros((len(images), len(images)), np.int32)
-    for point in model.points3D.values():
-        seen = sorted({place[element.image_id] for element in point.track.elements})
-        shared[np.ix_(seen, seen)] += 1
-    np.fill_diagonal(shared, 0)
-    return [name for name, _ in images], shared
+    return model
 
 
 def _read_folder(folder: Path) -> pycolmap.Reconstruction:

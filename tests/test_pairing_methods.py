@@ -19,6 +19,7 @@ from lgsfm.pairing import (
     check_choice,
     natural_key,
     num_rounds,
+    ranking,
     select,
     select_pairs,
     similar_pairs,
@@ -28,6 +29,7 @@ from lgsfm.pairing.covisibility import names_in_collection
 from lgsfm.pairing.prematch import strongest
 from lgsfm.pairing.ranking import best_partners
 from lgsfm.pairing.spatial import earth_centred_m
+from lgsfm.poses import count_shared_points, read_shared_points
 from lgsfm.retrievers.vlad import VladOptions, VladRetriever
 from lgsfm.types import Features, Matches
 
@@ -35,7 +37,13 @@ GPS = ExifTags.GPS
 LATITUDE_DEG_PER_M = 1 / 111_320.0
 
 
-def photo(path: Path, *, place: tuple[float, float] | None = None, taken: datetime | None = None) -> None:
+def photo(
+    path: Path,
+    *,
+    place: tuple[float, float] | None = None,
+    altitude_m: float | None = None,
+    taken: datetime | None = None,
+) -> None:
     """A small JPEG, taken at (north, east) [m] of 47° N, 8° E."""
     exif = Image.Exif()
     if place is not None:
@@ -46,7 +54,7 @@ def photo(path: Path, *, place: tuple[float, float] | None = None, taken: dateti
             GPS.GPSLatitude: (int(latitude), 0.0, latitude % 1 * 3600),
             GPS.GPSLongitudeRef: "E",
             GPS.GPSLongitude: (int(longitude), 0.0, longitude % 1 * 3600),
-        }
+        } | ({} if altitude_m is None else {GPS.GPSAltitude: altitude_m})
     if taken is not None:
         exif[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: taken.strftime("%Y:%m:%d %H:%M:%S")}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,9 +190,9 @@ def test_mutual_pairs_are_fewer_but_leave_nobody_alone():
     assert min(degrees) >= 2
 
 
-def test_nobody_is_a_partner_of_his_own_and_equal_scores_go_to_the_first():
+def test_nobody_is_a_partner_of_his_own_and_equal_scores_go_to_the_nearest():
     found = dict(best_partners(lambda start, stop: np.ones((stop - start, 5)), 5, 2))
-    assert [found[i].tolist() for i in range(5)] == [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]]
+    assert [found[i].tolist() for i in range(5)] == [[1, 2], [0, 2], [1, 3], [2, 4], [3, 2]]
     nobody = dict(best_partners(lambda start, stop: np.full((stop - start, 3), -np.inf), 3, 2))
     assert [len(partners) for partners in nobody.values()] == [0, 0, 0]
 
@@ -240,6 +248,36 @@ def test_without_any_gps_spatial_says_what_to_do(tmp_path):
         select_pairs(["a.jpg", "b.jpg"], PairOptions(pairs="spatial"))
 
 
+def test_spatial_without_gps_is_told_early_and_one_position_is_enough(tmp_path):
+    names = ["a.jpg", "b.jpg"]
+    for name in names:
+        photo(tmp_path / name)
+    with pytest.raises(InputError, match="No photo has a GPS position"):
+        check_choice(PairOptions(pairs="spatial"), names, image_dir=tmp_path)
+    with pytest.raises(InputError, match="No photo has a GPS position"):
+        check_choice(PairOptions(pairs="sequential+spatial"), names, image_dir=tmp_path)
+    check_choice(PairOptions(pairs="auto"), names, image_dir=tmp_path)
+    photo(tmp_path / "b.jpg", place=(0, 0))
+    check_choice(PairOptions(pairs="spatial"), names, image_dir=tmp_path)
+
+
+def test_photos_of_one_position_are_paired_by_name_and_not_with_the_same_few(tmp_path):
+    names = [f"{i}.jpg" for i in range(30)]
+    for name in names:
+        photo(tmp_path / name, place=(0, 0))
+    pairs = select_pairs(names, PairOptions(pairs="spatial", neighbors=4), image_dir=tmp_path)
+    assert {(f"{i}.jpg", f"{i + 1}.jpg") for i in range(29)} <= {tuple(sorted(pair, key=natural_key)) for pair in pairs}
+    assert max(sum(name in pair for pair in pairs) for name in names) <= 6
+
+
+def test_a_photo_without_an_altitude_has_that_of_the_others(tmp_path):
+    for i, altitude_m in enumerate((400.0, None, 410.0, 405.0, 900.0)):
+        photo(tmp_path / f"{i}.jpg", place=(10 * i, 0), altitude_m=altitude_m)
+    names = [f"{i}.jpg" for i in range(5)]
+    pairs = select_pairs(names, PairOptions(pairs="spatial", gps_altitude=True), image_dir=tmp_path)
+    assert pairs == list(combinations(names[:4], 2))
+
+
 # --- covisibility --------------------------------------------------------------------------------------
 
 
@@ -253,9 +291,25 @@ def test_images_that_see_the_same_points_are_pairs(tmp_path):
         return select(Collection(names), chosen)
 
     assert shared().pairs == [("a.jpg", "b.jpg"), ("a.jpg", "c.jpg"), ("b.jpg", "c.jpg")]
-    assert shared(neighbors=1).pairs == [("a.jpg", "b.jpg"), ("a.jpg", "c.jpg")]
+    assert shared(neighbors=1).pairs == [("a.jpg", "b.jpg"), ("b.jpg", "c.jpg")]
     assert shared().without == ["new.jpg"]
     assert shared().notes == ["1 of 4 photos are not in the model."]
+
+
+def test_shared_points_are_counted_a_few_rows_at_a_time(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    sees = {f"{i}.jpg": set(rng.choice(40, 15, replace=False).tolist()) for i in range(12)}
+    model_that_sees(sees).write(make(tmp_path / "0"))
+    names = sorted(sees)
+    expected = [[len(sees[a] & sees[b]) * (a != b) for b in names] for a in names]
+    found, counts = count_shared_points(tmp_path)
+    assert found == names
+    np.testing.assert_array_equal(counts, expected)
+    np.testing.assert_array_equal(read_shared_points(tmp_path).counts([7, 2]), counts[[7, 2]])
+    options = PairOptions(pairs="covisibility", covisibility_model=str(tmp_path), neighbors=3)
+    whole = select_pairs(names, options)
+    monkeypatch.setattr(ranking, "BLOCK_SCORES", 24)
+    assert select_pairs(names, options) == whole
 
 
 def test_names_of_a_model_of_another_folder():
@@ -392,6 +446,21 @@ def test_auto_looks_at_gps_and_times(tmp_path):
     for i, name in enumerate(HASHED_ORDERED):
         photo(tmp_path / name, place=(i, 0) if i < 40 else None, taken=start - timedelta(seconds=5 * i))
     assert automatic(HASHED_ORDERED, tmp_path)[0] == ["retrieval"]
+
+
+def test_auto_does_without_gps_that_is_the_same_for_all(tmp_path):
+    for i, name in enumerate(HASHED):
+        photo(tmp_path / name, place=(i % 6, 0))
+    found, why = automatic(HASHED, tmp_path)
+    assert found == ["retrieval"]
+    assert "the GPS positions of 61 are only 6 places" in why
+    photo(tmp_path / HASHED[0], place=(100, 0))
+    assert automatic(HASHED, tmp_path)[0] == ["retrieval", "spatial"]
+
+
+def test_what_is_joined_with_auto_stays():
+    selection = select(Collection(FRAMES[:5]), PairOptions(pairs="auto+sequential"))
+    assert list(selection.found) == ["exhaustive", "sequential"]
 
 
 def test_auto_says_what_it_chose():

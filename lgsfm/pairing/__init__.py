@@ -18,13 +18,13 @@ from ..retrievers import Retriever
 from ..types import Features, Matches, Pair, canonical_pair
 from .auto import AUTO_EXHAUSTIVE, choose
 from .collection import Collection, Method
-from .covisibility import covisible_pairs
+from .covisibility import check_model, covisible_pairs
 from .exhaustive import exhaustive_pairs
 from .files import absolute_files, is_file, read_pairs, split_methods, write_pairs
 from .prematch import prematch_pairs
 from .retrieval import retrieval_pairs, similar_pairs
 from .sequence import natural_key, sequential_pairs
-from .spatial import spatial_pairs
+from .spatial import check_positions, spatial_pairs
 from .transitive import transitive_pairs
 
 __all__ = [
@@ -168,13 +168,18 @@ def _pairs_of(method: str, collection: Collection, options: PairOptions) -> set[
     return set(read_pairs(Path(method), collection.names))
 
 
-def check_choice(options: PairOptions, names: Sequence[str]) -> None:
-    """Raises `InputError` for a choice that cannot work on these images: before hours of work, and not after."""
+def check_choice(options: PairOptions, names: Sequence[str], *, image_dir: Path | None = None) -> None:
+    """Raises `InputError` for a choice that cannot work on these images: before hours of work, and not after.
+
+    Whether any photo has a GPS position is looked at if their folder is given.
+    """
     for method in options.methods():
         if method not in (*METHODS, "auto"):
             read_pairs(Path(method), names)
         if method == "covisibility":
-            covisible_pairs(Collection(names), options)
+            check_model(names, options)
+        if method == "spatial" and image_dir is not None:
+            check_positions(Collection(names, image_dir=image_dir))
 
 
 def num_rounds(options: PairOptions) -> int:

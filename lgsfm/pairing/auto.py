@@ -17,6 +17,7 @@ __all__ = ["AUTO_EXHAUSTIVE", "choose"]
 
 AUTO_EXHAUSTIVE = 60  # up to so many images all pairs are matched
 GPS_SHARE = 0.8  # of the images must have a position
+MIN_PLACES, PLACES_SHARE = 3, 0.1  # distinct positions, and how many of all: one place for all says nothing
 STEADY_SHARE = 0.5  # of the steps from name to name must be the same
 ORDERED_SHARE = 0.9  # of the steps from name to name must not go back in time
 QUICK_S = 30.0  # photos that follow each other so quickly were taken on one walk
@@ -28,10 +29,14 @@ def choose(collection: Collection, options: PairOptions) -> tuple[list[str], str
     if count <= AUTO_EXHAUSTIVE:
         return ["exhaustive"], f"{count} photos are few enough for all pairs"
     methods, reasons = ["retrieval"], [f"{count} photos are too many for all pairs"]
-    located = sum(exif.position is not None for exif in collection.exif.values())
-    if located >= GPS_SHARE * count:
-        methods.append("spatial")
-        reasons.append(f"{located} have a GPS position")
+    located = [exif.position for exif in collection.exif.values() if exif.position]
+    places = {(position.latitude_deg, position.longitude_deg) for position in located}
+    if len(located) >= GPS_SHARE * count:
+        if len(places) >= MIN_PLACES and len(places) > PLACES_SHARE * len(located):
+            methods.append("spatial")
+            reasons.append(f"{len(located)} have a GPS position")
+        else:
+            reasons.append(f"the GPS positions of {len(located)} are only {len(places)} places")
     if why := _why_a_sequence(collection):
         methods.append("sequential")
         reasons.append(why)

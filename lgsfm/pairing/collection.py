@@ -72,7 +72,7 @@ class Collection:
     @cached_property
     def features(self) -> Mapping[str, Features]:
         """Image name -> features. Raises `InputError` if there are none."""
-        return self._made("features", "Retrieval", "needs features and a retriever: extract features first.")
+        return self._made("features", "This way to select pairs", "needs features: extract features first.")
 
     @cached_property
     def retriever(self) -> Retriever:
@@ -102,9 +102,10 @@ class Collection:
     @cached_property
     def exif(self) -> dict[str, Exif]:
         """The EXIF data of each image; of a file that cannot be read, and without the folder, that of none."""
-        return {name: self._exif_of(name) for name in self.names}
+        return {name: self.exif_of(name) for name in self.names}
 
-    def _exif_of(self, name: str) -> Exif:
+    def exif_of(self, name: str) -> Exif:
+        """The EXIF data of one image, for who needs not all."""
         if self.image_dir is None:
             return Exif()
         try:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError
-from ..poses import count_shared_points
+from ..poses import read_shared_points, registered_names
 from ..types import Pair
 from .collection import Collection
 from .ranking import partner_pairs
+from .sequence import natural_key
 
 if TYPE_CHECKING:
     from . import PairOptions
 
-__all__ = ["covisible_pairs"]
+__all__ = ["check_model", "covisible_pairs"]
 
 
 def covisible_pairs(collection: Collection, options: PairOptions) -> set[Pair]:
@@ -27,23 +28,45 @@ def covisible_pairs(collection: Collection, options: PairOptions) -> set[Pair]:
     Raises:
         InputError: there is no model, or none of its images is in the collection.
     """
-    if not options.covisibility_model:
-        raise InputError("--pairs covisibility needs a COLMAP model: name its folder with --covisibility-model.")
-    in_model, shared = count_shared_points(Path(options.covisibility_model))
-    ours = names_in_collection(in_model, collection.names)
-    if not ours:
-        raise InputError(
-            f"None of the {len(in_model)} images of the model in '{options.covisibility_model}' is among the photos: "
-            f"it has {in_model[0]!r}, the folder {collection.names[0]!r}."
-        )
+    folder = _folder(options)
+    shared = read_shared_points(folder)
+    ours = _common_names(shared.names, collection.names, folder)
     missing = len(collection.names) - len(ours)
     if missing:
         collection.notes.append(f"{missing} of {len(collection.names)} photos are not in the model.")
-    names = sorted(ours)
-    places = [in_model.index(ours[name]) for name in names]
-    counts = shared[np.ix_(places, places)]
-    scores = np.where(counts > 0, counts, -np.inf)
-    return partner_pairs(names, lambda start, stop: scores[start:stop], options.neighbors)
+    names = sorted(ours, key=natural_key)
+    place = {name: i for i, name in enumerate(shared.names)}
+    places = [place[ours[name]] for name in names]
+
+    def scores(start: int, stop: int) -> np.ndarray:
+        counts = shared.counts(places[start:stop])[:, places].astype(np.float32)
+        counts[counts == 0] = -np.inf
+        return counts
+
+    return partner_pairs(names, scores, options.neighbors)
+
+
+def check_model(names: Sequence[str], options: PairOptions) -> None:
+    """Raises `InputError` if there is no model, or none of its images is among the names."""
+    folder = _folder(options)
+    _common_names(registered_names(folder), sorted(names), folder)
+
+
+def _folder(options: PairOptions) -> Path:
+    if not options.covisibility_model:
+        raise InputError("--pairs covisibility needs a COLMAP model: name its folder with --covisibility-model.")
+    return Path(options.covisibility_model)
+
+
+def _common_names(in_model: Sequence[str], names: Sequence[str], folder: Path) -> dict[str, str]:
+    """As `names_in_collection`; none is an error."""
+    found = names_in_collection(in_model, names)
+    if not found:
+        raise InputError(
+            f"None of the {len(in_model)} images of the model in '{folder}' is among the photos: "
+            f"it has {in_model[0]!r}, the folder {names[0]!r}."
+        )
+    return found
 
 
 def names_in_collection(in_model: Iterable[str], names: Iterable[str]) -> dict[str, str]:

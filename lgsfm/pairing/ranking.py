@@ -16,7 +16,9 @@ Scores = Callable[[int, int], np.ndarray]  # (start, stop) -> (stop - start, N) 
 
 
 def best_partners(scores: Scores, size: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Each image with its ``count`` partners of the highest scores, best first; of equal scores, the first ones.
+    """Each image with its ``count`` partners of the highest scores, best first.
+
+    Of equal scores, those nearest in the order of the images come first: not the same few for everybody.
 
     Scores of -inf are no partners, and nobody is his own.
     """
@@ -31,7 +33,7 @@ def best_partners(scores: Scores, size: int, count: int) -> Iterator[tuple[int, 
         limits = -np.partition(-block, count - 1, axis=1)[:, count - 1]
         for i, row in enumerate(block):
             reached = np.flatnonzero((row >= limits[i]) & (row > -np.inf))  # with ties at the limit: more than count
-            yield start + i, reached[np.argsort(-row[reached], kind="stable")][:count]
+            yield start + i, reached[np.lexsort((np.abs(reached - start - i), -row[reached]))][:count]
 
 
 def partner_pairs(names: Sequence[str], scores: Scores, count: int) -> set[Pair]:

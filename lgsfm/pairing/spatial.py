@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,40 +13,56 @@ from ..exif import GpsPosition
 from ..types import Pair
 from .collection import Collection
 from .ranking import partner_pairs
+from .sequence import natural_key
 
 if TYPE_CHECKING:
     from . import PairOptions
 
-__all__ = ["earth_centred_m", "spatial_pairs"]
+__all__ = ["check_positions", "earth_centred_m", "spatial_pairs"]
 
 EQUATOR_M, FLATTENING = 6378137.0, 1 / 298.257223563  # WGS84
 NAMED = 10  # images without GPS that a note lists
 
 
 def spatial_pairs(collection: Collection, options: PairOptions) -> set[Pair]:
-    """Each image with the nearest ones within ``max_distance_m``.
+    """Each image with the nearest ones within ``max_distance_m``; of equally near ones, those nearest by name.
 
     Raises:
         InputError: no image has a GPS position.
     """
+    check_positions(collection)
     positions = {name: exif.position for name, exif in collection.exif.items() if exif.position}
     without = [name for name in collection.names if name not in positions]
-    if not positions:
-        raise InputError(
-            "No photo has a GPS position in its EXIF data, so none is near another. "
-            "Choose --pairs retrieval, sequential or exhaustive."
-        )
     if without:
         some = ", ".join(without[:NAMED]) + (f" and {len(without) - NAMED} more" if len(without) > NAMED else "")
         collection.notes.append(f"{len(without)} of {len(collection.names)} photos have no GPS position: {some}.")
-    names = list(positions)
-    points = np.array([earth_centred_m(positions[name], has_altitude=options.gps_altitude) for name in names])
+    names = sorted(positions, key=natural_key)
+    points = _points_m([positions[name] for name in names], has_altitude=options.gps_altitude)
 
     def nearness(start: int, stop: int) -> np.ndarray:
         squares = sum((points[start:stop, axis, None] - points[:, axis]) ** 2 for axis in range(3))
         return np.where(squares <= options.max_distance_m**2, -squares, -np.inf)
 
     return partner_pairs(names, nearness, options.neighbors)
+
+
+def check_positions(collection: Collection) -> None:
+    """Raises `InputError` if no image has a GPS position; reads photos up to the first that has one."""
+    if not any(collection.exif_of(name).position for name in collection.names):
+        raise InputError(
+            "No photo has a GPS position in its EXIF data, so none is near another. "
+            "Choose --pairs retrieval, sequential or exhaustive."
+        )
+
+
+def _points_m(positions: Sequence[GpsPosition], *, has_altitude: bool) -> np.ndarray:
+    """(N, 3) [m]: the positions in space; one whose altitude is unknown has the median altitude of the others."""
+    known = [position.altitude_m for position in positions if position.altitude_m is not None]
+    median = float(np.median(known)) if known else 0.0
+    filled = [
+        position if position.altitude_m is not None else replace(position, altitude_m=median) for position in positions
+    ]
+    return np.array([earth_centred_m(position, has_altitude=has_altitude) for position in filled])
 
 
 def earth_centred_m(position: GpsPosition, *, has_altitude: bool = False) -> np.ndarray:
