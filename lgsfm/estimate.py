@@ -251,8 +251,8 @@ def model_bytes(num_images: int, keypoints: int) -> int:
 def memory_bytes(num_images: int, setup: Setup) -> int:
     """Peak memory of the larger of two processes: ours, with the networks on the CPU, and that of the mapper.
 
-    Half of what the matching stage needs finds room in what the feature stage has left behind. The sum was -15 to
-    +30 % off the peaks of seven runs (0.6 to 1.3 GB). On a GPU, the part of the networks is the GPU's.
+    Half of what the matching stage needs finds room in what the feature stage has left behind. The sum was -17 to
+    +27 % off the peaks of seven runs (0.6 to 1.3 GB). On a GPU, the part of the networks is the GPU's.
     """
     keypoints, prepared = setup.most_keypoints, min(num_images, PREPARED_IMAGES)
     extraction = (

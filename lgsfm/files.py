@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ __all__ = ["read_json", "write_json", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file as a whole. Raises `CacheError` if that fails."""
-    temporary = path.with_name(f"{path.name}.partial")
+    """Writes a file as a whole, whoever else does so at the same time. Raises `CacheError` if that fails."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as exc:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the folder and the disk space.") from exc
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from .errors import InputError
 from .estimate import (
     Estimate,
     Rates,
@@ -39,17 +41,21 @@ __all__ = ["Files", "Forecast", "Pace", "machines_of", "seen_pixels", "setup_of"
 SAMPLE = 100  # photos or pairs of which it is looked up whether they are finished
 HEADERS = 5  # photos whose size is looked up
 STAGES = {"extract": "extract", "match": "match", "database": "verify", "map": "map"}  # of a run -> of an estimate
+MATCHER_CHOICES = {"batch_size": 0, "hopeless": 0.0, "precision": "auto"}  # flags that decide speed, by default
 logger = logging.getLogger(__name__)
 
 
 class Pace:
-    """How long the items of a stage took, but for the first one, which waits until a network is loaded."""
+    """How long the items of a stage took, but for the first batch of them, which waits until a network is loaded."""
 
     def __init__(self) -> None:
         self.seconds, self.count = 0.0, 0
 
     def timed(self, progress: Progress | None) -> Progress:
-        """The callback (done, total) of a stage, which also times it; its first call is for what was done before."""
+        """The callback (done, total) of a stage, which also times it; its first call is for what was done before.
+
+        ``done`` may grow by several items, those of a batch.
+        """
         calls: list[tuple[int, float]] = []
 
         def report(done: int, total: int) -> None:
@@ -122,7 +128,7 @@ class Forecast:
     def remember(
         self, stage: str, settings: Settings, identities: Mapping[str, Any], seconds: float, count: int
     ) -> None:
-        """Keeps how fast a stage was: ``count`` items in ``seconds``, or what its `Pace` has timed."""
+        """Keeps how fast a stage was: ``count`` items in ``seconds``, or what its `Pace` has timed since then."""
         try:
             if stage in STAGES and count:
                 self._remember(STAGES[stage], settings, identities, seconds, count)
@@ -134,6 +140,7 @@ class Forecast:
     ) -> None:
         if stage in self.paces:
             seconds, count = self.paces[stage].seconds, self.paces[stage].count
+            self.paces[stage] = Pace()
         if not count:
             return
         setup = setup_of(identities, settings.mapping.mapper, self._pixels(identities))
@@ -150,9 +157,12 @@ class Forecast:
         )
 
     def _pixels(self, identities: Mapping[str, Any]) -> int:
-        some = _spread(self.names, HEADERS)
         edge_px = identities["extractor"].get("options", {}).get("max_edge_px", 0)
-        return seen_pixels([read_header(self.image_dir / name).size for name in some], edge_px)
+        sizes = []
+        for name in _spread(self.names, HEADERS):
+            with suppress(InputError):  # a photo that the run will skip and name
+                sizes.append(read_header(self.image_dir / name).size)
+        return seen_pixels(sizes, edge_px)
 
     def _count_pairs(self, settings: Settings) -> int:
         files = [name for name in settings.pairs.methods() if name not in (*METHODS, "auto")]
@@ -223,8 +233,9 @@ def device_of(component: str, device: str) -> str:
 
 
 def tags_of(settings: ComponentSettings) -> dict[str, Any]:
-    """The choices for the networks that decide their speed, beside the components' own."""
-    return {name: settings.flags[name] for name in ("precision", "batch_size") if name in settings.flags}
+    """The choices for the matcher that decide its speed and that a `Setup` does not know, but for the defaults."""
+    asked = {name: settings.flags.get(name, default) for name, default in MATCHER_CHOICES.items()}
+    return {name: value for name, value in asked.items() if value != MATCHER_CHOICES[name]}
 
 
 def threads_of(settings: ComponentSettings) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,10 @@ PROBE_SIZE = 96  # small enough that one thread does it: several would wait for 
 PROBE_REPEATS = 10
 THREAD_GAIN = 0.8  # twice the threads are 2^0.8 times as fast
 GPU_PROBE_SIZE = 4096  # a GPU is not busy with less
+MEMORY_LIMITS = (  # of a container, as it sees itself
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,15 @@ def machine_of(device: str, threads: int = -1) -> Machine:
 
 
 def memory_bytes() -> int | None:
-    """The memory of the machine; None where the system does not say."""
+    """The memory of the machine, or what of it the container may use; None where the system does not say."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        known = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     except (AttributeError, ValueError, OSError):
-        return None
+        known = []
+    for path in MEMORY_LIMITS:
+        with suppress(OSError, ValueError):  # "max" where there is no limit
+            known.append(int(path.read_text(encoding="utf-8")))
+    return min((count for count in known if count > 0), default=None)
 
 
 def _default_threads() -> int:

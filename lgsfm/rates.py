@@ -69,10 +69,10 @@ class Speed:
 def about(stage: str, setup: Setup, machine: Machine, tags: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the speed of a stage, but for the size of the items.
 
-    ``tags`` are choices for the networks that the setup does not know, such as their precision.
+    ``tags`` are choices for the matcher that the setup does not know, such as its precision.
     """
     made: dict[str, Any] = {
-        "extract": {"component": setup.extractor, "variant": setup.variant, **tags},
+        "extract": {"component": setup.extractor, "variant": setup.variant},
         "match": {"component": setup.matcher, "features": setup.extractor, "adaptive": setup.is_adaptive, **tags},
         "verify": {"component": "colmap", "features": setup.extractor},
         "map": {"component": setup.mapper, "features": setup.extractor},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from cli_helpers import copy_photos, views
 
 from lgsfm import forecast, machine, pipeline
 from lgsfm.estimate import GUESSED, MEASURED, SCALED, STAGES, Setup, reference_seconds
-from lgsfm.forecast import Pace, machines_of, seen_pixels, setup_of
+from lgsfm.files import write_json
+from lgsfm.forecast import Forecast, Pace, machines_of, seen_pixels, setup_of, tags_of
 from lgsfm.machine import Machine
 from lgsfm.pipeline import Observer, reconstruct
 from lgsfm.rates import MOST_ITEMS, MOST_RECORDS, Speed, Speeds, about, rates_file, rates_of
@@ -131,6 +133,25 @@ def test_what_cannot_be_written_is_remembered_for_a_while(tmp_path: Path) -> Non
         assert found(Speeds(path)) is None
 
 
+def test_processes_that_write_at_the_same_time_do_not_share_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, written = os.replace, []
+
+    def late(source: Path, target: Path) -> None:
+        written.append(source)
+        if len(written) == 1:  # before the first process is done, another one begins
+            monkeypatch.setattr("lgsfm.files.os.getpid", lambda: 1)
+            write_json(target, {"by": "another"})
+        replace(source, target)
+
+    monkeypatch.setattr("lgsfm.files.os.replace", late)
+    write_json(tmp_path / "rates.json", {"by": "the first"})
+    assert written[0] != written[1]
+    assert json.loads((tmp_path / "rates.json").read_text()) == {"by": "the first"}
+    assert [path.name for path in tmp_path.iterdir()] == ["rates.json"]
+
+
 def test_the_file_lies_in_the_cache_unless_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LGSFM_CACHE", str(tmp_path))
     monkeypatch.delenv("LGSFM_RATES")
@@ -156,6 +177,17 @@ def test_all_measured_needs_no_probe(speeds: Speeds, monkeypatch: pytest.MonkeyP
     for stage in STAGES:
         speeds.add(speed(stage, count=1000))
     assert set(rates_of(SETUP, 100, dict.fromkeys(STAGES, HERE), {}, speeds).sources.values()) == {MEASURED}
+
+
+@pytest.mark.parametrize(("text", "is_limited"), [("1000000\n", True), ("max\n", False), (f"{2**63 - 4096}\n", False)])
+def test_a_container_has_the_memory_that_it_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, is_limited: bool
+) -> None:
+    monkeypatch.setattr(machine, "MEMORY_LIMITS", ())
+    every = machine.memory_bytes()
+    (tmp_path / "memory.max").write_text(text)
+    monkeypatch.setattr(machine, "MEMORY_LIMITS", (tmp_path / "none", tmp_path / "memory.max"))
+    assert machine.memory_bytes() == (1_000_000 if is_limited or every is None else every)
 
 
 def test_the_machine_says_what_it_is() -> None:
@@ -192,7 +224,58 @@ def test_the_pace_leaves_out_what_was_done_and_the_first_item(monkeypatch: pytes
     assert (pace.count, pace.seconds) == (6, 7.0)
 
 
+def test_the_pace_of_batches_leaves_out_the_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 60.0, 68.0, 72.0])
+    monkeypatch.setattr(forecast.time, "perf_counter", lambda: next(clock))
+    pace = Pace()
+    report = pace.timed(None)
+    report(5, 30)
+    report(13, 30)
+    assert pace.count == 0  # one batch has no speed to keep
+    for done in (21, 30):  # the last batch is what is left
+        report(done, 30)
+    assert (pace.count, pace.seconds) == (17, 12.0)
+
+
+IDENTITIES = {
+    "extractor": {"extractor": "sift", "options": {"max_edge_px": 800, "max_keypoints": 1500}},
+    "matcher": {"matcher": "nearest"},
+}
+
+
+def test_a_second_round_of_matching_counts_once(
+    courtyard: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LGSFM_RATES", str(tmp_path / "rates.json"))
+    told = Forecast(courtyard / "images", views(1, 2))
+    settings = Settings.from_flags(SIFT)
+    for seconds, count in ((10.0, 10), (40.0, 10)):
+        told.paces["match"].seconds, told.paces["match"].count = seconds, count
+        told.remember("match", settings, IDENTITIES, 99.0, 99)
+    told.remember("match", settings, IDENTITIES, 99.0, 99)  # a third one of a single batch
+    (kept,) = told.speeds.read()
+    assert (kept.seconds, kept.count) == (2.5, 20)
+
+
+def test_photos_that_cannot_be_read_do_not_silence_the_forecast(courtyard: Path, tmp_path: Path) -> None:
+    images = copy_photos(courtyard / "images", tmp_path / "images", views(5, 6, 7))
+    (images / "a.jpg").write_bytes(b"no photo")
+    listener = Listener()
+    reconstruct(images, tmp_path / "out", observer=listener, **SIFT)
+    assert listener.ahead.startswith("Ahead: 4 photos, 6 pairs: about ")
+
+
 # --------------------------------------------------------------------------------- what decides the cost
+def test_choices_for_the_matcher_have_speeds_of_their_own_unless_they_are_the_defaults() -> None:
+    def tags(**flags: object) -> dict[str, object]:
+        return tags_of(Settings.from_flags({"features": "aliked", **flags}))
+
+    assert tags() == tags(precision="auto", batch_size=0, hopeless=0.0) == {}
+    assert tags(precision="float32", hopeless=8.0) == {"precision": "float32", "hopeless": 8.0}
+    assert tags(batch_size=4) == {"batch_size": 4}
+    assert about("extract", SETUP, HERE, {"hopeless": 8.0}) == about("extract", SETUP, HERE, {})
+
+
 def test_the_setup_is_that_of_the_components() -> None:
     identities = {
         "extractor": {"extractor": "aliked", "options": {"variant": "t16", "max_keypoints": 512}},
