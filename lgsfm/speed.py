@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -12,9 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, MemoryShortageError
 from .estimate import Estimate, Rates, Setup, Work, count_pairs, duration, estimate, reference_seconds, size
-from .extraction import ExtractionReport, extract_features
+from .extraction import extract_features
 from .extractors import Extractor
 from .forecast import machines_of, seen_pixels, setup_of, tags_of
 from .images import list_images, read_header
@@ -37,6 +38,7 @@ EXTRACT_S, MATCH_S = 5.0, 12.0  # wished for per size
 QUICK = 0.5  # of that
 PATIENCE_S = {"medium": 3600.0, "high": 600.0, "extreme": 300.0}  # medium serves most scenes, so more must be cheap
 MEMORY_SHARE = 0.8  # of the machine's, that may be used
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,27 @@ class Pictures:
     """What is looked at, in an order in which neighbours see the same."""
 
     folder: Path
-    names: Sequence[str]
+    sizes: Mapping[str, tuple[int, int]]  # by name: (width, height) px
     orientations: Mapping[str, int] | None  # EXIF codes of the views; None: as the files say
+    reasons: list[str] = field(default_factory=list)  # why photos could not be used
 
-    def extract(self, names: Sequence[str], extractor: Extractor, store: dict[str, Features]) -> ExtractionReport:
-        """The feature stage, for some of them."""
-        return extract_features(self.folder, names, extractor, store, orientations=self.orientations)
+    @property
+    def names(self) -> list[str]:
+        """All of them."""
+        return list(self.sizes)
 
-    def sizes(self, names: Sequence[str]) -> list[tuple[int, int]]:
-        """(width, height) px of some of them."""
-        return [read_header(self.folder / name).size for name in names]
+    def extract(self, names: Sequence[str], extractor: Extractor, store: dict[str, Features]) -> list[str]:
+        """The feature stage, for some of them; the names of those that can be used."""
+        is_single = len(names) == 1  # then the error names the photo
+        try:
+            return extract_features(
+                self.folder, names, extractor, store, orientations=self.orientations, is_strict=is_single
+            ).computed
+        except MemoryShortageError:
+            raise
+        except InputError as exc:  # none can be used, which is an error only if there are no others
+            self.reasons.append(str(exc))
+            return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +117,7 @@ class Report:
     reason: str
     collections: list[Outlook]  # of several sizes, each with the preset recommended for it
     global_mapping_s: list[float]  # of the same collections, with --mapper global
+    shortage: str = ""  # at which size memory ran out, if at any: larger ones were not measured
     memory_bytes: int | None = field(default_factory=memory_bytes)
     torch: str = field(default_factory=lambda: version("torch"))
 
@@ -130,44 +144,60 @@ def bench(
 
     Raises:
         InputError: the photos or the options are unusable.
+        MemoryShortageError: there is not enough memory even for the smallest size.
         WeightsError: the weights of a network cannot be had.
     """
     name, _ = choose_features(settings.run)
     extractor = settings.make_extractor(name, progress=weights_progress)
     matcher = settings.make_matcher(settings.run.matcher, extractor, progress=weights_progress)
     machines = machines_of(settings, name)
-    speeds, measured = Speeds(rates_file()), []
+    speeds, shortage = Speeds(rates_file()), ""
+    measured: list[Measurement] = []
+    too_large: tuple[str, ...] = ()  # presets
     with ExitStack() as stack:
+        stack.enter_context(settings.limited_threads())
         if image_dir is None:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="lgsfm-bench-")))
-            every = names = save_views(folder, LEAST + WARM_UP if is_quick else MOST_PHOTOS)
-            source = f"{len(names)} rendered pictures; name a folder of photos for more truth"
+            every = save_views(folder, LEAST + WARM_UP if is_quick else MOST_PHOTOS)
         else:
             folder, every = image_dir, list_images(image_dir)
-            names = some_photos(every)
-            source = f"{len(names)} photos of {image_dir}"
-        if len(names) < 2:
+        if len(every) < 2:
             raise InputError(f"{image_dir} holds one image. Speed is measured on at least two.")
+        sizes = readable_sizes(folder, some_photos(every) if image_dir else every)
+        source = (
+            f"{len(sizes)} photos of {image_dir}"
+            if image_dir
+            else f"{len(sizes)} rendered pictures; name a folder of photos for more truth"
+        )
         is_as_stored = settings.upright.upright == "off"
-        pictures = Pictures(folder, names, dict.fromkeys(names, 1) if is_as_stored else None)
+        pictures = Pictures(folder, sizes, dict.fromkeys(sizes, 1) if is_as_stored else None)
         todo = sizes_of(name, settings, is_quick=is_quick)
         for i, asked in enumerate(todo):
             step = Step(progress, i, len(todo))
             sized = _sized(settings, name, asked)
-            found = measure(pictures, sized, matcher, asked, QUICK if is_quick else 1.0, step)
+            try:
+                found = measure(pictures, sized, matcher, asked, QUICK if is_quick else 1.0, step)
+            except MemoryShortageError:
+                if not measured:
+                    raise
+                where = f"{asked.edge_px or 'all'} px with {asked.keypoints or 'all'} keypoints"
+                shortage = f"At {where}, memory ran out; no larger size was measured"
+                too_large = QUALITIES[QUALITIES.index(asked.quality) :] if asked.quality else ()
+                step.report(len(todo) - i)
+                break
             measured.append(found)
             for speed in _speeds(found, sized, matcher, machines, tags_of(settings)):
                 if image_dir is None:  # pictures that are easier than photos: the first run on photos outweighs them
                     speeds.add(replace(speed, count=LEAST))
                 else:
                     speeds.put(speed)
-        sizes = pictures.sizes(names)
-    here = Here(settings, name, matcher, sizes, machines, speeds)
+    here = Here(settings, name, matcher, list(sizes.values()), machines, speeds)
     wanted = num_images or (len(every) if image_dir else COLLECTIONS[0])
     presets = here.presets(wanted)
-    recommended, reason = recommend(presets, memory_bytes())
+    memory = memory_bytes()
+    recommended, reason = recommend(presets, memory, too_large)
     counts = sorted({*COLLECTIONS, wanted})
-    chosen = [(recommend(here.presets(count), memory_bytes())[0], count) for count in counts]
+    chosen = [(recommend(here.presets(count), memory, too_large)[0], count) for count in counts]
     return Report(
         features=name,
         matcher=str(matcher.identity["matcher"]),
@@ -179,24 +209,36 @@ def bench(
         reason=reason,
         collections=[here.outlook(*each) for each in chosen],
         global_mapping_s=[here.outlook(*each, "global").estimate.seconds["map"] for each in chosen],
+        shortage=shortage,
     )
 
 
-def recommend(presets: Sequence[Outlook], memory: int | None) -> tuple[str, str]:
-    """The best preset that needs no more than its time and the memory there is [bytes], and why."""
-    limit = MEMORY_SHARE * memory if memory else float("inf")
+def recommend(presets: Sequence[Outlook], memory: int | None, too_large: Sequence[str] = ()) -> tuple[str, str]:
+    """The best preset that needs no more than its time and the memory there is [bytes], and why.
 
-    def fits(preset: Outlook) -> bool:
-        needs = preset.estimate
-        return needs.total_s <= PATIENCE_S.get(preset.quality, float("inf")) and needs.memory_bytes <= limit
-
-    best = max((i for i, preset in enumerate(presets) if fits(preset)), default=0)
+    ``too_large`` are presets for which memory has run out. If none fits, it is the lowest, and the reason says so.
+    """
+    exceeded = [_exceeded(preset, memory, too_large) for preset in presets]
+    best = max((i for i, limits in enumerate(exceeded) if not limits), default=0)
     reason = _takes(presets[best])
+    if exceeded[best]:
+        return presets[best].quality, f"{reason}, and even that does not fit ({' and '.join(exceeded[best])})"
     if best + 1 < len(presets):
-        above = presets[best + 1]
-        patience = duration(PATIENCE_S.get(above.quality, 0.0))
-        reason += f"; {above.quality} would take {_takes(above)} (it is recommended up to {patience})"
+        above, limits = presets[best + 1], " and ".join(exceeded[best + 1])
+        reason += f"; {above.quality} would take {_takes(above)} ({limits})"
     return presets[best].quality, reason
+
+
+def _exceeded(preset: Outlook, memory: int | None, too_large: Sequence[str]) -> list[str]:
+    """The limits that a preset does not keep, for people."""
+    limits, patience_s = [], PATIENCE_S.get(preset.quality, float("inf"))
+    if preset.estimate.total_s > patience_s:
+        limits.append(f"it is recommended up to {duration(patience_s)}")
+    if preset.quality in too_large:
+        limits.append("memory ran out")
+    elif memory and preset.estimate.memory_bytes > MEMORY_SHARE * memory:
+        limits.append(f"of the {size(memory)} of memory here, at most {MEMORY_SHARE:.0%} is reckoned with")
+    return limits
 
 
 def _takes(outlook: Outlook) -> str:
@@ -226,6 +268,25 @@ def some_photos(names: Sequence[str]) -> list[str]:
     return list(names[start : start + count])
 
 
+def readable_sizes(folder: Path, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """(width, height) px of those photos whose header can be read.
+
+    Raises:
+        InputError: those are less than two.
+    """
+    sizes, reasons = {}, []
+    for name in names:
+        try:
+            sizes[name] = read_header(folder / name).size
+        except InputError as exc:
+            reasons.append(str(exc))
+    if len(sizes) < 2:
+        raise InputError(f"Too few photos in {folder} can be used. {reasons[0]}")
+    for reason in reasons:
+        logger.warning("Left out: %s", reason)
+    return sizes
+
+
 class Step:
     """A part of all the work: one of several sizes."""
 
@@ -249,36 +310,43 @@ def measure(
     """The speed at one size: through the stages of a run, from files on, after a few items to load and to warm up."""
     step.report(0)
     names, features = pictures.names, dict[str, Features]()
-    pictures.extract(names[:WARM_UP], extractor, features)
-    start = time.perf_counter()
-    pictures.extract(names[:1], extractor, {})
-    rest = _within(names[WARM_UP:], time.perf_counter() - start, patience * EXTRACT_S)
-    timed = rest or names[:WARM_UP]
-    start = time.perf_counter()
-    report = pictures.extract(timed, extractor, features if rest else {})
-    extract_s = (time.perf_counter() - start) / len(timed)
+    rest = list(names)
+    while rest and len(features) < WARM_UP:
+        start = time.perf_counter()
+        pictures.extract([rest.pop(0)], extractor, features)
+        last_s = time.perf_counter() - start
     if len(features) < 2:
-        raise InputError(f"Too few photos in {pictures.folder} can be used: {'; '.join(report.failed.values())}")
+        raise InputError(f"Too few photos in {pictures.folder} can be used. {pictures.reasons[0]}")
+    warm = list(features)
+    some = _within(rest, last_s, patience * EXTRACT_S)
+    start = time.perf_counter()
+    timed = pictures.extract(some, extractor, features) if some else []
+    if not timed:
+        start = time.perf_counter()
+        timed = pictures.extract(warm, extractor, {})
+    extract_s = (time.perf_counter() - start) / len(timed)
     step.report(0.3)
     pairs = sorted(combinations(sorted(features), 2), key=lambda pair: names.index(pair[1]) - names.index(pair[0]))
-    match_features(features, pairs[:1], matcher, {})
+    match_features(features, pairs[:WARM_UP], matcher, {})
     start = time.perf_counter()
     match_features(features, pairs[:1], matcher, {})
     step.report(0.4)
-    some = _within(pairs, time.perf_counter() - start, patience * MATCH_S)
+    chosen = _within(pairs, time.perf_counter() - start, patience * MATCH_S)
     matches: dict[Pair, Matches] = {}
     start = time.perf_counter()
-    match_features(features, some, matcher, matches, progress=lambda done, total: step.report(0.4 + 0.6 * done / total))
-    match_s = (time.perf_counter() - start) / len(some)
+    match_features(
+        features, chosen, matcher, matches, progress=lambda done, total: step.report(0.4 + 0.6 * done / total)
+    )
+    match_s = (time.perf_counter() - start) / len(chosen)
     return Measurement(
         size=asked,
-        pixels=seen_pixels(pictures.sizes(timed), asked.edge_px),
+        pixels=seen_pixels([pictures.sizes[name] for name in timed], asked.edge_px),
         found_keypoints=sum(len(found) for found in features.values()) / len(features),
         found_matches=sum(len(found) for found in matches.values()) / len(matches),
         extract_s=extract_s,
         match_s=match_s,
         num_photos=len(timed),
-        num_pairs=len(some),
+        num_pairs=len(chosen),
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from cli_helpers import run
+import torch
+from cli_helpers import copy_photos, run, views
 
 from lgsfm import speed
-from lgsfm.errors import InputError
+from lgsfm.cli.bench import table
+from lgsfm.errors import InputError, MemoryShortageError
 from lgsfm.estimate import MEASURED, STAGES, Estimate, Rates
 from lgsfm.extractors.sift import SiftExtractor, SiftOptions
 from lgsfm.images import photo_from_array
@@ -100,8 +103,23 @@ def test_the_preset_fits_into_the_memory() -> None:
     presets = [
         outlook(quality, 1, memory) for quality, memory in zip(speed.QUALITIES, (1e9, 2e9, 4e9, 8e9), strict=True)
     ]
-    assert recommend(presets, 3_000_000_000)[0] == "medium"
-    assert recommend(presets, 1_000_000)[0] == "low"
+    quality, reason = recommend(presets, 3_000_000_000)
+    assert quality == "medium"
+    assert "4.0 GB of memory (of the 3.0 GB of memory here, at most 80% is reckoned with)" in reason
+    assert "recommended up to" not in reason
+
+
+def test_it_is_said_if_no_preset_fits_into_the_memory() -> None:
+    quality, reason = recommend([outlook(quality, 1) for quality in speed.QUALITIES], 1_000_000)
+    assert quality == "low"
+    assert "even that does not fit (of the 1 MB of memory here" in reason
+
+
+def test_a_preset_for_which_memory_ran_out_is_not_recommended() -> None:
+    presets = [outlook(quality, 1000) for quality in speed.QUALITIES]
+    quality, reason = recommend(presets, None, ("high", "extreme"))
+    assert quality == "medium"
+    assert "(it is recommended up to 10 min and memory ran out)" in reason
 
 
 # --------------------------------------------------------------------------------- all of it
@@ -143,8 +161,71 @@ def test_one_photo_cannot_be_measured(tmp_path: Path, save_photo, texture) -> No
 def test_photos_that_cannot_be_used_are_named(tmp_path: Path, save_photo, texture) -> None:
     save_photo(tmp_path / "a.png", texture())
     (tmp_path / "b.png").write_bytes(b"no photo")
-    with pytest.raises(InputError, match="Too few photos"):
+    with pytest.raises(InputError, match=r"Too few photos in .*b\.png"):
         bench(settings(), tmp_path)
+
+
+@pytest.mark.parametrize("bad", [(0,), (2,), (0, 1, 9)])
+@pytest.mark.parametrize("kept_bytes", [8, 20_000])  # not even a header; a header and some of the pixels
+def test_a_bad_photo_is_left_out(
+    courtyard: Path, tmp_path: Path, rates: Speeds, bad: tuple[int, ...], kept_bytes: int
+) -> None:
+    images = copy_photos(courtyard / "images", tmp_path / "images", views(*range(10)))
+    for i in bad:
+        photo = images / views(i)[0]
+        photo.write_bytes(photo.read_bytes()[:kept_bytes])
+    report = bench(settings(max_edge_px=400, max_keypoints=200), images, is_quick=True)
+    (row,) = report.measurements
+    assert 4 <= row.num_photos <= 8 - len(bad)
+    assert {kept.stage for kept in rates.read()} == {"extract", "match"}
+
+
+def test_photos_that_are_all_cut_short_are_named(courtyard: Path, tmp_path: Path) -> None:
+    images = copy_photos(courtyard / "images", tmp_path / "images", views(0, 1, 2))
+    for photo in images.iterdir():
+        photo.write_bytes(photo.read_bytes()[:20_000])
+    with pytest.raises(InputError, match=r"Too few photos in .* can be used\. .*\.jpg"):
+        bench(settings(max_edge_px=400), images)
+
+
+def test_threads_that_were_asked_for_are_those_that_work(
+    courtyard: Path, rates: Speeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, measure = [], speed.measure
+
+    def watched(*arguments: Any) -> Any:
+        threads.append(torch.get_num_threads())
+        return measure(*arguments)
+
+    monkeypatch.setattr(speed, "measure", watched)
+    before = torch.get_num_threads()
+    report = bench(settings(max_edge_px=400, max_keypoints=200, threads=1), courtyard / "images", is_quick=True)
+    assert (threads, report.machine.threads) == ([1], 1)
+    assert torch.get_num_threads() == before
+
+
+def test_what_was_measured_before_memory_ran_out_is_reported(
+    courtyard: Path, rates: Speeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [SizeOfWork("", 300, 100), SizeOfWork("low", 400, 200), SizeOfWork("medium", 500, 300)]
+    measure = speed.measure
+
+    def limited(pictures: Any, extractor: Any, matcher: Any, asked: SizeOfWork, *others: Any) -> Any:
+        if asked.edge_px >= limit:
+            raise MemoryShortageError("Not enough memory.")
+        return measure(pictures, extractor, matcher, asked, *others)
+
+    monkeypatch.setattr(speed, "measure", limited)
+    monkeypatch.setattr(speed, "sizes_of", lambda *arguments, **options: sizes)
+    limit = 500
+    report = bench(settings(), courtyard / "images", is_quick=True)
+    assert [row.size for row in report.measurements] == sizes[:2]
+    assert report.recommended == "low"
+    assert "memory ran out" in report.reason
+    assert "At 500 px with 300 keypoints, memory ran out; no larger size was measured." in table(report)
+    limit = 300
+    with pytest.raises(MemoryShortageError):
+        bench(settings(), courtyard / "images", is_quick=True)
 
 
 # --------------------------------------------------------------------------------- the command
@@ -187,6 +268,8 @@ def small_views(folder: Path, count: int) -> list[str]:
     ("words", "code", "message"),
     [
         (("--images", "1"), 2, "1 is below 2"),
+        (("--images", "abc"), 2, "'abc' is no whole number"),
+        (("",), 2, "the name of the folder is empty"),
         (("nowhere",), 1, "does not exist"),
         (("--features", "supperpoint"), 1, "Available: aliked, sift, superpoint"),
     ],
@@ -195,3 +278,14 @@ def test_wrong_usage_is_explained(words: tuple[str, ...], code: int, message: st
     ended = run("bench", *words)
     assert ended.code == code
     assert message in ended.err
+
+
+def test_an_interrupted_bench_says_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lgsfm.cli.bench.bench", interrupted)
+    ended = run("bench")
+    assert ended.code == 130
+    assert "kept for forecasts" in ended.err
+    assert "goes on from there" not in ended.err

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ..estimate import duration, size
 from ..settings import ComponentSettings
 from ..speed import Outlook, Report, bench
 from .flags import add_flags, given_flags
+from .reconstruction import _folder
 from .terminal import Terminal
 
 __all__ = ["add_commands", "table"]
@@ -30,7 +31,7 @@ def add_commands(commands: Any) -> None:
     )
     command.set_defaults(command=_bench)
     command.add_argument(
-        "image_dir", nargs="?", type=Path, metavar="IMAGES", help="folder of photos (default: rendered pictures)"
+        "image_dir", nargs="?", type=_folder, metavar="IMAGES", help="folder of photos (default: rendered pictures)"
     )
     command.add_argument(
         "--images",
@@ -46,20 +47,31 @@ def add_commands(commands: Any) -> None:
 
 
 def _at_least_two(text: str) -> int:
-    if int(text) < 2:
+    try:
+        count = int(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number") from exc
+    if count < 2:
         raise argparse.ArgumentTypeError(f"{text} is below 2")
-    return int(text)
+    return count
 
 
 def _bench(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    report = bench(
-        ComponentSettings.from_flags(given_flags(arguments, ComponentSettings)),
-        arguments.image_dir,
-        num_images=arguments.num_images,
-        is_quick=arguments.quick,
-        progress=terminal.progress("bench"),
-        weights_progress=terminal.progress("weights"),
-    )
+    try:
+        report = bench(
+            ComponentSettings.from_flags(given_flags(arguments, ComponentSettings)),
+            arguments.image_dir,
+            num_images=arguments.num_images,
+            is_quick=arguments.quick,
+            progress=terminal.progress("bench"),
+            weights_progress=terminal.progress("weights"),
+        )
+    except KeyboardInterrupt as exc:
+        if type(exc) is not KeyboardInterrupt:  # SIGTERM, which has a message and an exit code of its own
+            raise
+        terminal.close()
+        print("Interrupted. The speeds of the sizes that were finished are kept for forecasts.", file=sys.stderr)
+        raise SystemExit(130) from None
     terminal.close()
     print(json.dumps(as_json(report), indent=2, ensure_ascii=False) if arguments.json else table(report))
 
@@ -93,6 +105,8 @@ def table(report: Report) -> str:
             f"{1 / row.match_s:>10.2f}{row.found_matches:>19.0f}"
         )
     wanted = report.presets[0]
+    if report.shortage:
+        lines.append(f"{report.shortage}.")
     lines += ["", f"For {_counted(wanted)}:"]
     lines += [_row(f"{preset.quality:8}", preset) for preset in report.presets]
     lines += [f"Recommended          --quality {report.recommended}: {report.reason}."]
