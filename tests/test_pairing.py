@@ -209,8 +209,11 @@ def test_images_without_features_are_left_out_of_retrieval():
 
 
 def test_retrieval_says_what_it_needs():
-    with pytest.raises(InputError, match="extract features first"):
-        select("retrieval")
+    for method in ("retrieval", "prematch"):
+        with pytest.raises(InputError, match="This way to select pairs needs features: extract features first"):
+            select(method)
+    with pytest.raises(InputError, match="Retrieval needs features and a retriever"):
+        select("retrieval", features={})
 
 
 # --- files among the parts -----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from lgsfm.pairing import (
     check_choice,
     natural_key,
     num_rounds,
+    prematch,
     ranking,
     select,
     select_pairs,
@@ -34,6 +35,7 @@ from lgsfm.retrievers.vlad import VladOptions, VladRetriever
 from lgsfm.types import Features, Matches
 
 GPS = ExifTags.GPS
+ALONE = [method for method in METHODS if method != "transitive"]  # which begins with what the others select
 LATITUDE_DEG_PER_M = 1 / 111_320.0
 
 
@@ -122,7 +124,7 @@ def make(folder):
     return folder
 
 
-@pytest.mark.parametrize("method", [*METHODS, "sequential+spatial", "retrieval+transitive", "auto"])
+@pytest.mark.parametrize("method", [*ALONE, "sequential+spatial", "retrieval+transitive", "auto"])
 def test_pairs_are_canonical_sorted_and_independent_of_the_order(method, everything):
     known, options = everything
     names = list(known["features"])
@@ -133,7 +135,7 @@ def test_pairs_are_canonical_sorted_and_independent_of_the_order(method, everyth
     assert pairs
 
 
-@pytest.mark.parametrize("first", METHODS)
+@pytest.mark.parametrize("first", ALONE)
 def test_joined_methods_are_their_union(first, everything):
     known, options = everything
     names = list(known["features"])
@@ -142,8 +144,7 @@ def test_joined_methods_are_their_union(first, everything):
     def chosen(method):
         return set(select_pairs(names, PairOptions(pairs=method, **options), **known))
 
-    if first != "transitive":  # which begins with what the others select
-        assert chosen(f"{first}+sequential") == chosen(first) | chosen("sequential")
+    assert chosen(f"{first}+sequential") == chosen(first) | chosen("sequential")
     assert chosen(f"{first}+sequential") == chosen(f"sequential+{first}")
 
 
@@ -172,6 +173,23 @@ def test_quadratic_neighbours_are_powers_of_two_apart():
     pairs = select_pairs(names, PairOptions(pairs="sequential", overlap=5, quadratic=True))
     assert {int(b) - int(a) for a, b in pairs} == {1, 2, 4, 8, 16}
     assert len(pairs) == 39 + 38 + 36 + 32 + 24
+    more = [select_pairs(names, PairOptions(pairs="sequential", overlap=n, quadratic=True)) for n in (6, 1_000_000)]
+    assert more[0] == more[1]
+    assert len(select_pairs(names, PairOptions(pairs="sequential", overlap=1_000_000))) == 40 * 39 // 2
+
+
+def test_folders_that_nothing_joins_are_told():
+    names = [f"{folder}/{i}.jpg" for folder in ("left", "right") for i in range(3)]
+
+    def notes(pairs, names=names):
+        return select(Collection(names), PairOptions(pairs=pairs)).notes
+
+    told = ["The photos are in 2 folders, and no pair joins two of them: --pairs sequential+retrieval does."]
+    assert notes("sequential") == told
+    assert notes("sequential+exhaustive") == notes("sequential", names[:3]) == []
+    with pytest.raises(InputError, match="Each of the 2 folders holds one photo"):
+        notes("sequential", ["a/1.jpg", "b/2.jpg"])
+    assert "2 folders" in notes("sequential+exhaustive", ["a/1.jpg", "b/2.jpg"])[0]
 
 
 # --- retrieval -----------------------------------------------------------------------------------------
@@ -331,26 +349,32 @@ def test_a_model_that_is_missing_or_of_other_photos_is_told_early(tmp_path):
 
 
 def test_friends_of_friends_are_pairs():
-    matches = {("a", "b"): matched(30), ("b", "c"): matched(30), ("c", "d"): matched(29), ("x", "y"): matched(99)}
-    names = ["a", "b", "c", "d"]
-    assert select_pairs(names, PairOptions(pairs="transitive"), matches=matches) == [("a", "b"), ("a", "c"), ("b", "c")]
-    weaker = PairOptions(pairs="transitive", min_strong_matches=29)
+    matches = {("a", "b"): matched(30), ("b", "c"): matched(30), ("c", "d"): matched(29), ("a", "d"): matched(99)}
+    names, flags = ["a", "b", "c", "d"], {"pairs": "sequential+transitive", "overlap": 1}
+    friends = [("a", "b"), ("a", "c"), ("b", "c"), ("c", "d")]
+    assert select_pairs(names, PairOptions(**flags), matches=matches) == friends
+    weaker = PairOptions(**flags, min_strong_matches=29)
     assert ("b", "d") in select_pairs(names, weaker, matches=matches)
+    assert ("a", "d") not in select_pairs(names, weaker, matches=matches)
 
 
 def test_the_second_round_of_a_repeated_run_is_the_same():
     names, options = ["a", "b", "c", "d", "e"], PairOptions(pairs="sequential+transitive", overlap=1)
     first = select_pairs(names, options, matches={})
+    notes = select(Collection(names, matches=lambda: {}), options).notes
+    assert "run `lgsfm match`, then `lgsfm pairs` and `lgsfm match` again" in notes[1]
     assert first == [("a", "b"), ("b", "c"), ("c", "d"), ("d", "e")]
     second = select_pairs(names, options, matches={pair: matched(50) for pair in first})
     assert second == [(a, b) for a, b in combinations(names, 2) if ord(b) - ord(a) <= 2]
     assert select_pairs(names, options, matches={pair: matched(50) for pair in second}) == second
 
 
-def test_friends_of_friends_alone_need_matches():
-    with pytest.raises(InputError, match="needs the matches of a first round: run `lgsfm match`"):
-        select_pairs(["a", "b"], PairOptions(pairs="transitive"), matches={})
-    assert num_rounds(PairOptions(pairs="transitive")) == num_rounds(PairOptions(pairs="retrieval")) == 1
+def test_friends_of_friends_are_joined_with_another_method():
+    with pytest.raises(InputError, match=r"no pairs to begin with.*--pairs sequential\+transitive"):
+        check_choice(PairOptions(pairs="transitive"), ["a", "b"])
+    with pytest.raises(InputError, match="no pairs to begin with"):
+        select_pairs(["a", "b"], PairOptions(pairs="transitive+transitive"), matches={})
+    assert num_rounds(PairOptions(pairs="retrieval")) == 1
     assert num_rounds(PairOptions(pairs="retrieval+transitive")) == 2
 
 
@@ -390,6 +414,37 @@ def test_a_quick_look_selects_the_pairs_of_a_scene():
     assert looked_at(prematch_candidates=2) == same_scene
     assert len(store) < 30
     assert looked_at(prematch_min_matches=41) == []
+
+
+def test_a_quick_look_at_many_photos_is_at_the_most_similar_ones(monkeypatch):
+    features = scenes()
+    matcher, seen = Counting(NearestOptions(), "cpu", None, "sift"), []
+
+    def looked_at(**options):
+        collection = Collection(
+            features,
+            features=lambda: features,
+            matcher=lambda: matcher,
+            retriever=lambda: VladRetriever(VladOptions(words=8)),
+            progress=lambda *count: seen.append(count),
+        )
+        return select(collection, PairOptions(pairs="prematch", prematch_keypoints=40, **options))
+
+    assert looked_at().notes == []
+    assert seen[-1] == (66, 66)
+    monkeypatch.setattr(prematch, "LOOK_AT_ALL", 11)
+    monkeypatch.setattr(prematch, "MOST_SIMILAR", 2)
+    few = looked_at()
+    assert few.pairs == looked_at(prematch_candidates=99).pairs
+    assert few.notes == ["Prematch looks at the 2 most similar photos of each (--prematch-candidates)."]
+    assert matcher.count < 66 + 30 + 66
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 11])
+def test_all_pairs_come_in_the_order_that_keeps_a_block_of_images_prepared(count, monkeypatch):
+    monkeypatch.setattr(prematch, "BLOCK_IMAGES", 4)
+    names = [f"{i:02}" for i in range(count)]
+    assert list(prematch._all_in_blocks(names)) == prematch._in_blocks(combinations(names, 2), names)
 
 
 def test_the_strongest_keypoints_are_those_of_the_highest_scores():

@@ -1,7 +1,8 @@
 """Stage 2: which pairs of images to match.
 
-A method is one file here and one line in `METHODS`: a function ``(collection, options) -> pairs``, see `Collection`.
-Methods are joined with +, which means their union.
+A method is a function ``(collection, options) -> pairs`` in a file of its own and a line in `METHODS`; its options are
+fields of `PairOptions`, and what it asks of the photos is in `Collection`. Methods are joined with +, which means their
+union. `lgsfm.estimate` forecasts how many pairs each gives.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import unknown_name
+from ..errors import InputError, unknown_name
 from ..matchers import Matcher
 from ..options import Options, option
 from ..retrievers import Retriever
@@ -21,7 +22,7 @@ from .collection import Collection, Method
 from .covisibility import check_model, covisible_pairs
 from .exhaustive import exhaustive_pairs
 from .files import absolute_files, is_file, read_pairs, split_methods, write_pairs
-from .prematch import prematch_pairs
+from .prematch import LOOK_AT_ALL, MOST_SIMILAR, prematch_pairs
 from .retrieval import retrieval_pairs, similar_pairs
 from .sequence import natural_key, sequential_pairs
 from .spatial import check_positions, spatial_pairs
@@ -74,7 +75,6 @@ class PairOptions(Options):
         "sequential: next photos, in natural order of the names in a folder, that each is matched with; "
         "where the camera comes back to a place, sequential+retrieval closes the loop",
         minimum=1,
-        maximum=1000,
     )
     quadratic: bool = option(False, "sequential: with overlap photos, but those 1, 2, 4, 8, ... on (as COLMAP)")
     neighbors: int = option(
@@ -97,19 +97,27 @@ class PairOptions(Options):
     prematch_keypoints: int = option(256, "prematch: strongest keypoints of each photo that are matched", minimum=1)
     prematch_min_matches: int = option(15, "prematch: matches among them that select the pair", minimum=1)
     prematch_candidates: int = option(
-        0, "prematch: most similar photos of each that are looked at; 0 looks at all pairs", minimum=0
+        0,
+        f"prematch: most similar photos of each that are looked at; 0: all pairs of up to {LOOK_AT_ALL} photos, "
+        f"{MOST_SIMILAR} most similar ones of more",
+        minimum=0,
     )
 
     def methods(self) -> list[str]:
         """The methods by name, also "auto", each once; a path stands for itself.
 
         Raises:
-            InputError: neither a method nor a file.
+            InputError: neither a method nor a file, or none that begins.
         """
         chosen = split_methods(self.pairs)
         for method in chosen:
             if method not in (*METHODS, "auto") and not is_file(method):
                 raise unknown_name("pair selection (and no such file)", method, (*METHODS, "auto", "FILE"))
+        if all(method in LAST for method in chosen):
+            raise InputError(
+                f"--pairs {self.pairs} has no pairs to begin with. Join it with another way to select pairs, "
+                f"for example --pairs sequential+{chosen[0]}."
+            )
         return list(dict.fromkeys(chosen))
 
 
@@ -184,8 +192,7 @@ def check_choice(options: PairOptions, names: Sequence[str], *, image_dir: Path 
 
 def num_rounds(options: PairOptions) -> int:
     """How often pairs are selected and matched: twice where a method waits for the matches of the others' pairs."""
-    methods = options.methods()
-    return 2 if len(methods) > 1 and any(method in LAST for method in methods) else 1
+    return 2 if any(method in LAST for method in options.methods()) else 1
 
 
 def select_pairs(

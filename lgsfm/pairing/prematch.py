@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import combinations
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,54 +19,74 @@ from .retrieval import look_alikes, similar_pairs
 if TYPE_CHECKING:
     from . import PairOptions
 
-__all__ = ["prematch_pairs", "strongest"]
+__all__ = ["LOOK_AT_ALL", "MOST_SIMILAR", "prematch_pairs", "strongest"]
 
+LOOK_AT_ALL, MOST_SIMILAR = 300, 100  # up to so many images all pairs are looked at, else so many partners of each
 PREPARED_IMAGES = 128  # kept in memory, about a MB each
+BLOCK_IMAGES = PREPARED_IMAGES - 2
 
 
 def prematch_pairs(collection: Collection, options: PairOptions) -> set[Pair]:
     """The pairs whose ``prematch_keypoints`` strongest keypoints have ``prematch_min_matches`` matches.
 
-    Looked at are the pairs of the ``prematch_candidates`` most similar images of each; 0 looks at all pairs.
+    Looked at are the pairs of the ``prematch_candidates`` most similar images of each; by default all pairs of few
+    images, and those of the `MOST_SIMILAR` of many.
     """
     names, features = collection.described, collection.features
-    candidates = set(combinations(names, 2))
-    if 0 < options.prematch_candidates < len(names) - 1:
-        candidates = similar_pairs(names, look_alikes(collection, names), options.prematch_candidates)
+    count = options.prematch_candidates or (MOST_SIMILAR if len(names) > LOOK_AT_ALL else len(names))
+    is_all = count >= len(names) - 1
+    if not is_all and not options.prematch_candidates:
+        collection.notes.append(f"Prematch looks at the {count} most similar photos of each (--prematch-candidates).")
+    alike = [] if is_all else _in_blocks(similar_pairs(names, look_alikes(collection, names), count), names)
+    total = len(names) * (len(names) - 1) // 2 if is_all else len(alike)
+
+    def candidates() -> Iterable[Pair]:
+        return _all_in_blocks(names) if is_all else alike
 
     @lru_cache(maxsize=PREPARED_IMAGES)
     def few(name: str) -> Features:
         return strongest(features[name], options.prematch_keypoints)
 
     store, digests = collection.prematches, {name: few(name).digest for name in names}
-    ordered = _in_blocks(candidates, names)
-    todo = [pair for pair in ordered if sources_of(store, pair) != (digests[pair[0]], digests[pair[1]])]
-    for done, (pair, found) in enumerate(_match(todo, few, collection.matcher), start=1):
+    todo = (
+        (number, pair)
+        for number, pair in enumerate(candidates(), start=1)
+        if sources_of(store, pair) != (digests[pair[0]], digests[pair[1]])
+    )
+    for (number, pair), found in _match(todo, few, collection.matcher):
         store[pair] = found
         if collection.progress:
-            collection.progress(done, len(todo))
-    return {pair for pair in ordered if len(store[pair]) >= options.prematch_min_matches}
+            collection.progress(number, total)
+    return {pair for pair in candidates() if len(store[pair]) >= options.prematch_min_matches}
 
 
-def _match(pairs: Sequence[Pair], few: Callable[[str], Features], matcher: Matcher) -> Iterator[tuple[Pair, Matches]]:
-    """The matches of the pairs, in batches as the matcher likes them."""
+def _match(
+    numbered: Iterator[tuple[int, Pair]], few: Callable[[str], Features], matcher: Matcher
+) -> Iterator[tuple[tuple[int, Pair], Matches]]:
+    """The matches of the pairs, in batches as the matcher likes them; the pairs are drawn as they are needed."""
 
     @lru_cache(maxsize=PREPARED_IMAGES)
     def prepared(name: str) -> Any:
         return matcher.prepare(few(name))
 
     size = best_batch(matcher)
-    for start in range(0, len(pairs), size):
-        batch = pairs[start : start + size]
-        found = match_batch(matcher, [(prepared(first), prepared(second)) for first, second in batch])
+    while batch := list(islice(numbered, size)):
+        found = match_batch(matcher, [(prepared(first), prepared(second)) for _, (first, second) in batch])
         yield from zip(batch, found, strict=True)
 
 
 def _in_blocks(pairs: Iterable[Pair], names: Sequence[str]) -> list[Pair]:
     """The pairs in an order in which a block of images stays prepared while their partners pass one by one."""
     number = {name: i for i, name in enumerate(names)}
-    block = PREPARED_IMAGES - 2
-    return sorted(pairs, key=lambda pair: (number[pair[0]] // block, number[pair[1]], number[pair[0]]))
+    return sorted(pairs, key=lambda pair: (number[pair[0]] // BLOCK_IMAGES, number[pair[1]], number[pair[0]]))
+
+
+def _all_in_blocks(names: Sequence[str]) -> Iterator[Pair]:
+    """All pairs of the sorted names in the order of `_in_blocks`, one by one: there may be millions."""
+    for start in range(0, len(names), BLOCK_IMAGES):
+        for second in range(start + 1, len(names)):
+            for first in range(start, min(start + BLOCK_IMAGES, second)):
+                yield names[first], names[second]
 
 
 def strongest(features: Features, count: int) -> Features:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from ..types import Pair, canonical_pair
 from .collection import Collection
 
@@ -42,11 +43,34 @@ def sequences(names: Iterable[str]) -> list[list[str]]:
 
 
 def sequential_pairs(collection: Collection, options: PairOptions) -> set[Pair]:
-    """Each image with the next ``overlap`` ones of its folder or, if ``quadratic``, with those 1, 2, 4, 8 ... on."""
-    steps = [1 << i if options.quadratic else i + 1 for i in range(options.overlap)]
+    """Each image with the next ``overlap`` ones of its folder or, if ``quadratic``, with those 1, 2, 4, 8 ... on.
+
+    Raises:
+        InputError: each image is alone in its folder, and no other method is asked for.
+    """
+    found = sequences(collection.names)
+    _tell_of_folders(found, collection, is_alone=options.methods() == ["sequential"])
+    longest = max(map(len, found), default=0)
+    count = min(options.overlap, longest.bit_length() if options.quadratic else longest)
+    steps = [1 << i if options.quadratic else i + 1 for i in range(count)]
     return {
         canonical_pair(sequence[i], sequence[i + step])
-        for sequence in sequences(collection.names)
+        for sequence in found
         for step in steps
         for i in range(len(sequence) - step)
     }
+
+
+def _tell_of_folders(found: list[list[str]], collection: Collection, *, is_alone: bool) -> None:
+    """Notes what folders keep apart; raises `InputError` where that leaves nothing."""
+    if len(found) < 2:
+        return
+    if max(map(len, found)) == 1:
+        text = f"Each of the {len(found)} folders holds one photo, and sequential pairs those of the same folder."
+        if is_alone:
+            raise InputError(f"{text} Choose --pairs retrieval or exhaustive, or put the photos into one folder.")
+        collection.notes.append(text)
+    elif is_alone:
+        collection.notes.append(
+            f"The photos are in {len(found)} folders, and no pair joins two of them: --pairs sequential+retrieval does."
+        )
