@@ -20,15 +20,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from .cameras import MODELS
 from .errors import InputError, unknown_name
+from .options import digest
 
-__all__ = ["CameraRule", "read_rules"]
+__all__ = ["CameraRule", "read_rules", "rules_digest"]
 
 EXAMPLE = '[{"images": "left/*", "focal_px": 1200}]'
 
@@ -79,6 +80,8 @@ def read_rules(path: Path) -> list[CameraRule]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError as exc:
+        raise InputError(f"{path} is nested too deeply. An example of what is wanted: {EXAMPLE}") from exc
     except OSError as exc:
         raise InputError(f"The camera file '{path}' cannot be read: {exc.strerror}. Check --cameras.") from exc
     except json.JSONDecodeError as exc:
@@ -89,6 +92,13 @@ def read_rules(path: Path) -> list[CameraRule]:
     if not isinstance(content, list):
         raise InputError(f"{path} must hold a list of rules, such as {EXAMPLE}")
     return [_rule(path, number, entry) for number, entry in enumerate(content, start=1)]
+
+
+def rules_digest(file: str) -> str:
+    """Hash of what the rules in a file say; "" where there is no such file. Raises `InputError` as `read_rules`."""
+    if not file or not Path(file).is_file():
+        return ""
+    return digest([{**asdict(rule), "path": ""} for rule in read_rules(Path(file))])
 
 
 def _rule(path: Path, number: int, entry: Any) -> CameraRule:

@@ -54,6 +54,7 @@ __all__ = [
     "to_gray",
     "upright_size",
     "upright_to_stored",
+    "walk_files",
 ]
 
 IMAGE_SUFFIXES = frozenset(
@@ -136,7 +137,7 @@ def list_images(folder: Path) -> list[str]:
         raise InputError(f"The image folder '{folder}' does not exist. Check the path.")
     if not os.path.isdir(folder):
         raise InputError(f"'{folder}' is not a folder. Give the folder that holds the photos.")
-    names = sorted(_walk(folder, "", ()))
+    names = sorted(walk_files(folder))
     images = [name for name in names if _suffix(name) in IMAGE_SUFFIXES]
     others = Counter(_suffix(name) for name in names if _suffix(name) not in IMAGE_SUFFIXES)
     if not images:
@@ -168,7 +169,7 @@ def read_photo(
     1/4 or 1/8, the least that still covers the target, which is up to twice as fast.
 
     ``masks`` are image files of any size that show the stored image; where any of them is black, keypoints are
-    not welcome. A pixel is masked if the masks hide any part of it.
+    not welcome; in a JPEG or WebP what is darker than 128. A pixel is masked if the masks hide any part of it.
 
     Raises `InputError`, with the path and the reason, if the file or a mask cannot be read, is no image, is
     truncated, or has more than `MAX_MEGAPIXELS`, and if a mask stands upright where the stored image lies.
@@ -232,8 +233,11 @@ def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
-def _walk(folder: Path | str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Names of all files below; ``above`` identifies the folders around, in which a link would loop."""
+def walk_files(folder: Path | str, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
+    """Relative POSIX paths of the files below a folder, hidden ones left out; links to folders are followed.
+
+    ``prefix`` stands before each; ``above`` identifies the folders around, into which a link would loop.
+    """
     try:
         status = os.stat(folder)
         entries = list(os.scandir(folder))
@@ -246,7 +250,7 @@ def _walk(folder: Path | str, prefix: str, above: tuple[tuple[int, int], ...]) -
         if entry.name.startswith("."):
             continue
         if os.path.isdir(entry.path):
-            yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, identity))
+            yield from walk_files(entry.path, f"{prefix}{entry.name}/", (*above, identity))
         elif os.path.isfile(entry.path) or entry.is_symlink():  # a broken link is named when it is read
             yield f"{prefix}{entry.name}"
 
@@ -346,7 +350,10 @@ def _visible(
 
 
 def _mask_pixels(path: Path) -> np.ndarray:
-    """(h, w) bool: where a mask is not black; transparency says nothing."""
+    """(h, w) bool: where a mask is not black; transparency says nothing.
+
+    Lossy compression leaves no pure black around edges, so what is darker than half counts as black there.
+    """
     with _errors_named(path):
         data = Path(path).read_bytes()
         image, header = _open(io.BytesIO(data))
@@ -356,7 +363,8 @@ def _mask_pixels(path: Path) -> np.ndarray:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if pixels is None:
             raise _UnusableError("cannot be decoded")
-    return np.asarray(pixels.reshape(*pixels.shape[:2], -1)[..., :3].any(axis=2))
+    brightest = pixels.reshape(*pixels.shape[:2], -1)[..., :3].max(axis=2)
+    return np.asarray(brightest >= (128 if image.format in ("JPEG", "WEBP") else 1))
 
 
 # --------------------------------------------------------------------------------- decoding

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from .camera_groups import group_cameras
+from .camera_rules import rules_digest
 from .database import DatabaseReport, build_database, check_pycolmap, fingerprint
 from .errors import InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
@@ -22,14 +23,14 @@ from .files import read_json, write_json
 from .forecast import Files, Forecast
 from .images import list_images
 from .mapping import ModelSummary, map_database, principal_point_note
-from .masks import find_masks
+from .masks import find_masks, in_words, without_masks
 from .matchers import Matcher
 from .matching import MatchingReport, match_features
 from .options import digest
 from .pairing import Collection, check_choice, num_rounds, read_pairs, select, voting_pairs, write_pairs
 from .settings import Settings, choose_features
 from .store import FeatureStore, MatchStore, digest_of, sources_of
-from .summary import Summary
+from .summary import Summary, Tally
 from .types import Pair, Progress
 from .upright import Orientations, find_turns
 from .workspace import Workspace, default_output
@@ -60,6 +61,7 @@ class Run:
         settings: all choices.
         observer: told what happens.
         is_continued: a later stage alone: the summary keeps what earlier commands wrote of the other stages.
+        first: the first stage that will be called; files that only stages before it read need not be there any more.
 
     Raises:
         InputError: photos, folders or choices are unusable.
@@ -74,21 +76,23 @@ class Run:
         observer: Observer | None = None,
         *,
         is_continued: bool = False,
+        first: str = "extract",
     ) -> None:
         check_pycolmap()
         self.image_dir = Path(image_dir)
-        self.names = list_images(self.image_dir)
+        self.names = without_masks(settings.masks, self.image_dir, list_images(self.image_dir))
         if len(self.names) < 2:
             raise InputError(f"{self.image_dir} holds one image, {self.names[0]}. A reconstruction needs at least two.")
         self.settings = settings
         self.observer = observer or Observer()
         self.forecast = Forecast(self.image_dir, self.names)
         self.early_s = 0.0  # that the forecast took, for which the first stage need not load torch
-        self._check_early()
+        self._check_early(first)
         self.workspace = Workspace.open(output or default_output(self.image_dir), self.image_dir)
         self.lock = self.workspace.lock()
         self.summary = Summary(str(self.image_dir.resolve()), str(self.workspace.root), num_images=len(self.names))
         self.summary.adopt(self.workspace.summary, None if is_continued else self.workspace.kept_fields())
+        self.tally = Tally()
         known = read_json(self.workspace.options) if is_continued else {}
         self.made: dict[str, Any] = {name: known[name] for name in ("extractor", "matcher") if name in known}
 
@@ -102,11 +106,19 @@ class Run:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _check_early(self) -> None:
+    def _check_early(self, first: str) -> None:
         """Raises `InputError` for choices that do not fit the photos: now, and not after hours of work."""
-        check_choice(self.settings.pairs, self.names)
-        group_cameras(self.image_dir, self.names, self.settings.cameras, skip_unreadable=True)
-        self.masks = find_masks(self.settings.masks, self.names)
+        if first in ("extract", "pairs"):
+            check_choice(self.settings.pairs, self.names, image_dir=self.image_dir)
+        if first != "map":
+            group_cameras(self.image_dir, self.names, self.settings.cameras, skip_unreadable=True)
+        if first == "extract":
+            _ = self.masks
+
+    @cached_property
+    def masks(self) -> dict[str, tuple[Path, ...]]:
+        """The masks of those photos that have any."""
+        return find_masks(self.settings.masks, self.names)
 
     # ---------------------------------------------------------------------------- components
     @cached_property
@@ -143,6 +155,8 @@ class Run:
             InputError: fewer than two photos can be used.
         """
         identity = self.extractor.identity
+        if self.masks:
+            self.observer.say(in_words(self.masks, self.names))
         with (
             self._stage("extract"),
             self.settings.limited_threads(),
@@ -151,8 +165,6 @@ class Run:
             report = self._extract_upright(store)
             self._count("extract", report.computed, report.reused)
             self.summary.failed_images, self.summary.masked_out = report.failed, report.masked_out
-        if self.masks:
-            self.observer.say(f"Masks: {len(self.masks)} of {len(self.names)} photos have one.")
         for name in report.masked_out:
             self.observer.say(f"Masked out {name}: no keypoint lies outside of its mask.")
         for name, reason in report.failed.items():
@@ -201,7 +213,7 @@ class Run:
 
     def select_pairs(self) -> list[Pair]:
         """Stage 2: the pairs to match."""
-        with self._stage("pairs"), ExitStack() as opened:
+        with self._stage("pairs"), self.settings.limited_threads(), ExitStack() as opened:
             collection = Collection(
                 self.names,
                 image_dir=self.image_dir,
@@ -280,7 +292,8 @@ class Run:
                 )
                 content = fingerprint(self.workspace.database)
             record = {"identity": identity, "content": content, "report": asdict(report)}
-            record |= {"flags": dict(self.settings.flags), "made": self._identities()}
+            rules = rules_digest(self.settings.cameras.cameras)
+            record |= {"flags": dict(self.settings.flags), "made": self._identities(), "rules": rules}
             write_json(self.workspace.database_identity, record)
             self._count("database", [] if is_reused else pairs, pairs if is_reused else [])
             self.summary.num_pairs, self.summary.num_pairs_verified = report.num_pairs, report.num_verified
@@ -322,8 +335,11 @@ class Run:
             raise InputError(f"There is no finished database in {self.workspace.root}. Run `lgsfm database`.")
         self.made = known.get("made", self.made)
         others = self.settings.differing_from(known.get("flags", self.settings.flags))
-        if others:
-            self.observer.say(self.settings.difference_in_words(others))
+        file = self.settings.cameras.cameras
+        is_same = "cameras" in others or not known.get("rules") or rules_digest(file) in ("", known["rules"])
+        edited = {} if is_same else {"cameras": f"{file} as it was then"}
+        if others or edited:
+            self.observer.say(self.settings.difference_in_words({**others, **edited}))
             self.settings = self.settings.changed(others)
 
     def reconstruct(self) -> Summary:
@@ -378,7 +394,7 @@ class Run:
         self._write_options()
         start, self.early_s = time.perf_counter() - self.early_s, 0.0
         yield
-        self.summary.set_seconds(stage, time.perf_counter() - start)
+        self.summary.set_seconds(stage, self.tally.add_seconds(stage, time.perf_counter() - start))
         self._remember(stage, self.summary.computed.get(stage, 0))
         self.summary.versions = {name: version(name) for name in ("lgsfm", "pycolmap", "torch", "numpy", "h5py")}
         self.summary.versions["python"] = platform.python_version()
@@ -392,7 +408,7 @@ class Run:
         self.summary.write(self.workspace.summary)
 
     def _count(self, stage: str, computed: list[Any], reused: list[Any]) -> None:
-        self.summary.computed[stage], self.summary.reused[stage] = len(computed), len(reused)
+        self.summary.computed[stage], self.summary.reused[stage] = self.tally.count(stage, computed, reused)
 
     def _write_options(self) -> None:
         stages = ("run", "upright", "masks", "pairs", "cameras", "verification", "mapping")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from .files import read_json, write_json
 from .mapping import ModelSummary
 from .settings import Settings
 
-__all__ = ["MODEL_FIELDS", "Summary"]
+__all__ = ["MODEL_FIELDS", "Summary", "Tally"]
 
 MODEL_FIELDS = (  # what is said of the models in sparse/
     "best_model",
@@ -109,3 +110,23 @@ class Summary:
     def write(self, path: Path) -> None:
         """Writes ``summary.json``. Raises `CacheError` if that fails."""
         write_json(path, dataclasses.asdict(self))
+
+
+class Tally:
+    """What the stages of one run did: added up, since a run in rounds calls a stage more than once."""
+
+    def __init__(self) -> None:
+        self._computed: defaultdict[str, set[Hashable]] = defaultdict(set)
+        self._reused: defaultdict[str, set[Hashable]] = defaultdict(set)
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+
+    def count(self, stage: str, computed: Iterable[Hashable], reused: Iterable[Hashable]) -> tuple[int, int]:
+        """How many entries the stage has made and found finished so far; what it made itself is not reused."""
+        self._computed[stage].update(computed)
+        self._reused[stage].update(reused)
+        return len(self._computed[stage]), len(self._reused[stage] - self._computed[stage])
+
+    def add_seconds(self, stage: str, seconds: float) -> float:
+        """How long the stage has taken so far."""
+        self._seconds[stage] += seconds
+        return self._seconds[stage]

@@ -310,6 +310,7 @@ def test_a_rule_that_earlier_rules_leave_nothing_to_is_named(tmp_path: Path) -> 
         (b'[\n{"images": "*",}]', "cameras.json is no JSON: .* in line 2, column"),
         (b'{"images": "*"}', "must hold a list of rules"),
         (b"\xff\xfe\x00", "is no JSON text in UTF-8"),
+        (b"[" * 100_000, "cameras.json is nested too deeply"),
         (None, "cannot be read: No such file.*--cameras"),
     ],
 )

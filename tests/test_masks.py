@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -12,13 +14,16 @@ from conftest import saved, textured
 from PIL import Image
 from test_extraction import ToyExtractor
 
+from lgsfm import pipeline
 from lgsfm.errors import InputError
 from lgsfm.exif import turn_upright
 from lgsfm.extraction import extract_features
 from lgsfm.extractors.sift import SiftExtractor, SiftOptions
-from lgsfm.images import file_digest, read_photo
+from lgsfm.images import file_digest, list_images, read_photo
 from lgsfm.mask_pixels import fitted
-from lgsfm.masks import MaskOptions, find_masks
+from lgsfm.masks import MaskOptions, find_masks, in_words, without_masks
+from lgsfm.pipeline import Run
+from lgsfm.settings import Settings
 from lgsfm.store import FeatureStore
 from lgsfm.upright import Orientations
 
@@ -107,6 +112,66 @@ def test_what_is_not_there_is_an_error(options: dict[str, str], message: str) ->
     assert find_masks(MaskOptions(), ["a.jpg"]) == {}
 
 
+def test_a_number_in_a_name_is_no_suffix(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    masks = touch(tmp_path / "m", "frame.0001.png", "frame.0002.jpg.png", "Frame.0003_mask.jpg.png")
+    with caplog.at_level(logging.WARNING):
+        found(masks, [f"frame.{number:04}.jpg" for number in (1, 2, 3)])
+    (text,) = caplog.messages
+    assert "frame.0001.png (for frame.0001.jpg call it frame.0001.jpg.png)" in text
+    assert "Frame.0003_mask.jpg.png (for frame.0003.jpg call it" in text
+
+
+@pytest.mark.parametrize(("photo", "mask"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_may_be_stored_in_either_way(tmp_path: Path, photo: str, mask: str) -> None:
+    masks = touch(tmp_path / "m", normalize(mask, "é/ü.jpg.png"))
+    name = normalize(photo, "é/ü.jpg")
+    assert find_masks(MaskOptions(masks=str(masks)), [name])[name][0].is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need privileges")
+def test_masks_in_a_linked_folder_are_found(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere", "a.jpg.png")
+    masks = touch(tmp_path / "m", "b.jpg.png")
+    (masks / "left").symlink_to(tmp_path / "elsewhere")
+    assert found(masks, ["b.jpg", "left/a.jpg"]) == {"b.jpg": ["m/b.jpg.png"], "left/a.jpg": ["m/left/a.jpg.png"]}
+
+
+def test_how_many_photos_have_no_mask_is_said() -> None:
+    assert in_words({"a": ()}, ["a"]) == "Masks: 1 of 1 photos have one."
+    assert in_words({"a": ()}, ["a", "b"]) == "Masks: 1 of 2 photos have one; 1 has none."
+    assert in_words({"a": ()}, ["a", "b", "c"]) == "Masks: 1 of 3 photos have one; 2 have none."
+
+
+# --------------------------------------------------------------------------------- masks among photos
+@pytest.mark.parametrize("linked", [False, True])
+def test_masks_among_the_photos_are_no_photos(tmp_path: Path, linked: bool) -> None:
+    images = touch(tmp_path / "images", "a.jpg", "b.png", "masked.png", "car.png")
+    masks = touch(tmp_path / "masks" if linked else images / "masks", "a.jpg.png", "b.png")
+    if linked:
+        if os.name == "nt":
+            pytest.skip("links need privileges")
+        (images / "masks").symlink_to(masks)
+    options = MaskOptions(masks=str(masks), camera_mask=str(images / "car.png"))
+    assert without_masks(options, images, list_images(images)) == ["a.jpg", "b.png", "masked.png"]
+    assert len(without_masks(MaskOptions(), images, list_images(images))) == 6
+
+
+def test_a_run_leaves_out_the_masks_among_its_photos(folder: Path) -> None:
+    save_mask(folder / "masks" / "a.png", left_half())
+    with Run(folder, folder / "out", Settings.from_flags({"masks": str(folder / "masks")})) as taken:
+        assert taken.names == NAMES
+        assert taken.masks == {"a.png": (folder / "masks" / "a.png",)}
+
+
+@pytest.mark.parametrize("place", ["images", "."])
+def test_a_folder_of_photos_is_no_folder_of_masks(tmp_path: Path, place: str) -> None:
+    images = touch(tmp_path / "images", "a.png", "b.png")
+    with pytest.raises(InputError, match=r"is or holds the folder of photos.*--masks"):
+        without_masks(MaskOptions(masks=str(tmp_path / place)), images, ["a.png", "b.png"])
+    with pytest.raises(InputError, match=r"All 2 images in .* are masks. Check --masks"):
+        without_masks(MaskOptions(masks=str(images)), tmp_path, ["images/a.png", "images/b.png"])
+
+
 # --------------------------------------------------------------------------------- pixels
 @pytest.mark.parametrize("edge", [None, 320, 240, 233, 97, 16])
 @pytest.mark.parametrize("mask_size", [(320, 240), (640, 480), (100, 75), (7, 5), (512, 512), (1, 1)])
@@ -156,6 +221,14 @@ def test_only_black_hides_in_masks_of_any_kind(tmp_path: Path, mode: str) -> Non
         image = image.convert(mode)
     image.save(tmp_path / "m.png")
     photo = read_photo(saved(tmp_path / "a.png", textured()), masks=[tmp_path / "m.png"])
+    assert np.array_equal(photo.mask, visible)
+
+
+def test_the_ringing_of_a_jpeg_is_black_all_the_same(tmp_path: Path) -> None:
+    visible = np.repeat(np.arange(320)[None] < 163, 240, 0)  # an edge within a block
+    Image.fromarray(visible.astype(np.uint8) * 255).save(tmp_path / "m.jpg", quality=60)
+    assert set(np.unique(np.asarray(Image.open(tmp_path / "m.jpg")))) > {0, 255}
+    photo = read_photo(saved(tmp_path / "a.png", textured()), masks=[tmp_path / "m.jpg"])
     assert np.array_equal(photo.mask, visible)
 
 
@@ -278,6 +351,24 @@ def test_a_photo_that_is_looked_at_again_is_masked_again(folder: Path) -> None:
         found = orientations.look(sift(), "a.png", turn)
         assert len(found) == BUDGET
         assert seen(left_half(), found.keypoints).all()
+
+
+def test_a_run_looks_again_through_the_masks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+
+    def look_at_one(names, store, pairs, look) -> dict[str, int]:
+        looked.append(look("a.png", 1))
+        return {}
+
+    monkeypatch.setattr(pipeline, "find_turns", look_at_one)
+    monkeypatch.setattr(pipeline, "is_rotation_invariant", lambda extractor: False)
+    save_mask(folder / "masks" / "a.png", left_half())
+    settings = Settings.from_flags({"features": "sift", "masks": str(folder / "masks")})
+    with Run(folder, folder / "out", settings) as taken:
+        taken.extract()
+    (found,) = looked
+    assert len(found)
+    assert seen(left_half(), found.keypoints).all()
 
 
 # --------------------------------------------------------------------------------- the command line

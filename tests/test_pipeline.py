@@ -7,15 +7,19 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import cli_helpers
 import pytest
+import torch
 from cli_helpers import copy_photos, summary_of, views
+from cli_helpers import run as command
+from PIL import Image
 
 from lgsfm import pipeline
 from lgsfm.errors import CacheError, InputError, LgsfmError, ReconstructionError
 from lgsfm.finished import FinishedRun
 from lgsfm.pipeline import Observer, Run, reconstruct
 from lgsfm.settings import Settings
-from lgsfm.summary import Summary
+from lgsfm.summary import Summary, Tally
 
 SIFT = {"features": "sift", "max_edge_px": 800, "max_keypoints": 1500}
 QUICK = {"features": "sift", "max_edge_px": 400, "max_keypoints": 200}
@@ -50,6 +54,19 @@ def own(finished: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
 
 def continued(images: Path, output: Path, flags: dict[str, object], listener: Listener | None = None) -> Run:
     return Run(images, output, Settings.from_flags(flags), listener, is_continued=True)
+
+
+def count_calls(component: object, method: str) -> list[object]:
+    """A list that grows with each call of a method from now on."""
+    calls: list[object] = []
+    original = getattr(component, method)
+
+    def counted(*arguments: object, **options: object) -> object:
+        calls.append(arguments)
+        return original(*arguments, **options)
+
+    setattr(component, method, counted)
+    return calls
 
 
 # --------------------------------------------------------------------------------- the lock
@@ -207,20 +224,31 @@ def test_friends_of_friends_are_matched_in_a_second_round(courtyard: Path, tmp_p
         "Friends of friends (transitive) follow when these pairs have been matched.",
         "Pairs: 3 (sequential + transitive; sequential 3, transitive 0).",
     ]
+    num_matched = len((tmp_path / "out" / "pairs.txt").read_text().splitlines())
+    assert (summary.computed["match"], summary.reused["match"]) == (num_matched, 0)  # of both rounds
     again = reconstruct(images, tmp_path / "out", **flags)
     assert again.num_pairs == summary.num_pairs
-    assert again.computed["match"] == 0
+    assert (again.computed["match"], again.reused["match"]) == (0, num_matched)
+
+
+def test_the_rounds_of_a_run_add_up() -> None:
+    tally = Tally()
+    assert tally.count("match", ["ab", "bc"], ["cd"]) == (2, 1)
+    assert tally.count("match", ["ac"], ["ab", "bc", "cd"]) == (3, 1)
+    assert tally.count("extract", [], ["a"]) == (0, 1)
+    assert [tally.add_seconds("match", 2), tally.add_seconds("pairs", 1), tally.add_seconds("match", 3)] == [2, 1, 5]
 
 
 def test_a_quick_look_is_kept(own: tuple[Path, Path]) -> None:
     images, output = own
     with continued(images, output, {**SIFT, "pairs": "prematch", "prematch_min_matches": 5}) as run:
+        looks = count_calls(run.matcher, "match_prepared")
         pairs = run.select_pairs()
-        store = run.workspace.prematches(run.matches_path)
-        size = store.stat().st_size
         assert pairs
+        assert len(looks) > 0
+        looks.clear()
         assert run.select_pairs() == pairs
-    assert store.stat().st_size == size
+        assert looks == []
 
 
 def test_pairs_of_a_model_and_a_choice_that_cannot_work(own: tuple[Path, Path]) -> None:
@@ -230,8 +258,66 @@ def test_pairs_of_a_model_and_a_choice_that_cannot_work(own: tuple[Path, Path]) 
         assert run.select_pairs() == [(a, b) for a in TRIPLE for b in TRIPLE if a < b]
     with pytest.raises(InputError, match="name its folder with --covisibility-model"):
         continued(images, output, {**SIFT, "pairs": "covisibility"})
-    with (
-        continued(images, output, {**SIFT, "pairs": "spatial"}) as run,
-        pytest.raises(InputError, match="No photo has a GPS position"),
-    ):
+
+
+def test_pairs_by_gps_without_gps_fail_before_anything_is_extracted(courtyard: Path, tmp_path: Path) -> None:
+    images = copy_photos(courtyard / "images", tmp_path / "images", TRIPLE)
+    with pytest.raises(InputError, match="GPS"):
+        reconstruct(images, tmp_path / "out", **SIFT, pairs="spatial")
+    assert not list(tmp_path.glob("out/features-*"))
+
+
+def test_pairs_are_selected_with_as_many_threads_as_asked_for(
+    own: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def watched(*arguments: object) -> object:
+        seen.append(torch.get_num_threads())
+        return select(*arguments)
+
+    select = pipeline.select
+    monkeypatch.setattr(pipeline, "select", watched)
+    with continued(*own, {**SIFT, "threads": 1}) as run:
         run.select_pairs()
+    assert seen == [1]
+
+
+# --------------------------------------------------------------------------------- files of stages before
+def test_a_stage_needs_no_file_that_only_stages_before_it_read(courtyard: Path, tmp_path: Path) -> None:
+    images = copy_photos(courtyard / "images", tmp_path / "images", TRIPLE)
+    mask, rules, pairs = tmp_path / "masks" / "view05.jpg.png", tmp_path / "cameras.json", tmp_path / "pairs.txt"
+    mask.parent.mkdir()
+    Image.new("L", (8, 6), 255).save(mask)
+    rules.write_text('[{"images": "*", "focal_px": 640}]')
+    pairs.write_text("view05.jpg view06.jpg\nview06.jpg view07.jpg\n")
+    flags = [f"--{option}={file}" for option, file in (("masks", mask.parent), ("cameras", rules), ("pairs", pairs))]
+    assert command("extract", images, *cli_helpers.SIFT, *flags).code == 0
+    shutil.rmtree(mask.parent)
+    assert command("pairs", images).code == 0
+    pairs.unlink()
+    assert command("match", images).code == 0
+    assert command("database", images).code == 0
+    rules.unlink()
+    ended = command("map", images)
+    assert ended.code == 0, ended.err
+    assert "Warning" not in ended.err
+    for stage in ("extract", "pairs", "database"):  # which do need one
+        assert command(stage, images).code == 1
+
+
+def test_mapping_with_rules_that_were_edited_says_so(own: tuple[Path, Path]) -> None:
+    images, output = own
+    rules = output / "cameras.json"
+    flags = {**SIFT, "cameras": str(rules)}
+    rules.write_text('[{"images": "*", "focal_px": 640}]')
+    with continued(images, output, flags) as run:
+        run.build_database()
+    for content, is_new in (('[ {"images": "*", "focal_px": 640.0} ]', False), ('[{"images": "*"}]', True)):
+        rules.write_text(content)
+        listener = Listener()
+        with continued(images, output, flags, listener) as run:
+            run.map()
+        said = [line for line in listener.lines if line.startswith("Warning")]
+        assert len(said) == is_new
+        assert all(f"--cameras {rules} as it was then (asked for: {rules})" in line for line in said)

@@ -85,27 +85,27 @@ def _reconstruct(arguments: argparse.Namespace, terminal: Terminal) -> None:
 
 
 def _extract(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    with _continued_run(arguments, terminal) as run:
+    with _continued_run(arguments, terminal, "extract") as run:
         report = run.extract()
         print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.failed)} skipped")
         print(run.features_path)
 
 
 def _pairs(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    with _continued_run(arguments, terminal) as run:
+    with _continued_run(arguments, terminal, "pairs") as run:
         run.select_pairs()
         print(run.workspace.pairs)
 
 
 def _match(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    with _continued_run(arguments, terminal) as run:
+    with _continued_run(arguments, terminal, "match") as run:
         report = run.match()
         print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.skipped)} without features")
         print(run.matches_path)
 
 
 def _database(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    with _continued_run(arguments, terminal) as run:
+    with _continued_run(arguments, terminal, "database") as run:
         report = run.build_database()
         _say_cameras(run.summary, terminal)
         print(f"{report.num_verified} of {report.num_pairs} matched pairs verified, {report.num_inliers} inliers")
@@ -113,7 +113,7 @@ def _database(arguments: argparse.Namespace, terminal: Terminal) -> None:
 
 
 def _map(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    with _continued_run(arguments, terminal) as run:
+    with _continued_run(arguments, terminal, "map") as run:
         run.map()
     print(table(run.summary))
 
@@ -123,15 +123,12 @@ def _evaluate(arguments: argparse.Namespace, terminal: Terminal) -> None:
     print(json.dumps(result.to_dict(), indent=2) if arguments.json else result.table())
 
 
-def _run(
-    arguments: argparse.Namespace, flags: dict[str, Any], terminal: Terminal, *, is_continued: bool = False
-) -> Run:
-    settings = Settings.from_flags(flags)
-    return Run(arguments.images, arguments.output, settings, terminal, is_continued=is_continued)
+def _run(arguments: argparse.Namespace, flags: dict[str, Any], terminal: Terminal, **choices: Any) -> Run:
+    return Run(arguments.images, arguments.output, Settings.from_flags(flags), terminal, **choices)
 
 
-def _continued_run(arguments: argparse.Namespace, terminal: Terminal) -> Run:
-    return _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True)
+def _continued_run(arguments: argparse.Namespace, terminal: Terminal, stage: str) -> Run:
+    return _run(arguments, _continued_flags(arguments, terminal), terminal, is_continued=True, first=stage)
 
 
 def _continued_flags(arguments: argparse.Namespace, terminal: Terminal) -> dict[str, Any]:
