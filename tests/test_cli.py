@@ -12,6 +12,7 @@ from cli_helpers import SIFT, Ran, copy_photos, hide_weights, nearly, run, run_p
 
 from lgsfm import weights
 from lgsfm.cli.reconstruction import table
+from lgsfm.cli.terminal import Terminal
 from lgsfm.errors import WeightsError
 from lgsfm.evaluation import evaluate
 from lgsfm.poses import load_poses
@@ -417,6 +418,21 @@ def test_wrong_usage_is_exit_code_2_with_the_usage_on_stderr(argv: tuple[str, ..
     assert (ended.code, ended.out) == (2, "")
     assert "usage: lgsfm" in ended.err
     assert text in ended.err
+
+
+def test_each_round_of_a_stage_has_a_bar_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal(quiet=False)
+    for total in (3, 5):
+        report = terminal.progress("match")
+        assert report
+        for done in range(total + 1):
+            report(done, total)
+    report(5, 5)  # the last one again
+    assert terminal.progress("pairs")
+    shown = capsys.readouterr().err
+    assert "3/3" in shown
+    assert "5/5" in shown
+    assert shown.count("\n") == 2
 
 
 def test_python_m_lgsfm_is_the_same_program() -> None:

@@ -12,7 +12,15 @@ from ..types import Progress
 
 __all__ = ["Terminal"]
 
-UNITS = {"extract": "photo", "match": "pair", "map": "photo", "show": "pair", "weights": "B", "bench": "%"}
+UNITS = {
+    "extract": "photo",
+    "pairs": "pair",
+    "match": "pair",
+    "map": "photo",
+    "show": "pair",
+    "weights": "B",
+    "bench": "%",
+}
 
 
 class Terminal(Observer):
@@ -28,9 +36,11 @@ class Terminal(Observer):
             tqdm.write(text, file=sys.stderr)
 
     def progress(self, stage: str) -> Progress | None:
-        """A bar with rate and remaining time, which appears with the first report."""
+        """A bar with rate and remaining time, which appears with the first report; each call begins a new one."""
         if self.quiet:
             return None
+        if stage in self.bars:  # of the round before
+            self.bars.pop(stage).close()
 
         def report(done: int, total: int) -> None:
             bar = self.bars.get(stage)
