@@ -46,7 +46,6 @@ def extract_features(
     orientations: Mapping[str, int] | None = None,
     masks: Mapping[str, Sequence[Path]] | None = None,
     is_strict: bool = False,
-    workers: int = 1,
     progress: Progress | None = None,
 ) -> ExtractionReport:
     """Fills the store with the features of the images; an intact entry of the same view of the same bytes is kept.
@@ -60,7 +59,6 @@ def extract_features(
             EXIF data says, and an entry of any view is kept.
         masks: mask files of those images that have any, see `lgsfm.masks`; other masks make other features.
         is_strict: an unusable photo is an error; by default it is skipped and named in the report.
-        workers: threads that decode photos while the network works on another.
         progress: called with (done, total) after each image.
 
     Raises:
@@ -96,7 +94,7 @@ def extract_features(
             "fewer than --max-keypoints.",
             extractor.kind,
         )
-    for name, result in read_ahead(todo, read, workers=workers, count=workers + 1):
+    for name, result in read_ahead(todo, read):
         try:
             photo = result()
             _check_edges(image_dir / name, photo)
