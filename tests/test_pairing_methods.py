@@ -27,6 +27,7 @@ from lgsfm.pairing import (
 )
 from lgsfm.pairing.auto import choose
 from lgsfm.pairing.covisibility import names_in_collection
+from lgsfm.pairing.options import NAMES
 from lgsfm.pairing.prematch import strongest
 from lgsfm.pairing.ranking import best_partners
 from lgsfm.pairing.spatial import earth_centred_m
@@ -146,6 +147,10 @@ def test_joined_methods_are_their_union(first, everything):
 
     assert chosen(f"{first}+sequential") == chosen(first) | chosen("sequential")
     assert chosen(f"{first}+sequential") == chosen(f"sequential+{first}")
+
+
+def test_each_method_has_a_name_among_the_options():
+    assert tuple(METHODS) == NAMES
 
 
 # --- sequential ----------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Stage 2: which pairs of images to match.
 
-A method is a function ``(collection, options) -> pairs`` in a file of its own and a line in `METHODS`; its options are
-fields of `PairOptions`, and what it asks of the photos is in `Collection`. Methods are joined with +, which means their
-union. `lgsfm.estimate` forecasts how many pairs each gives.
+A method is a function ``(collection, options) -> pairs`` in a file of its own, a line in `METHODS` and its name in
+`options.NAMES`; its options are fields of `PairOptions`, and what it asks of the photos is in `Collection`. Methods
+are joined with +, which means their union. `lgsfm.estimate` forecasts how many pairs each gives.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, unknown_name
 from ..matchers import Matcher
-from ..options import Options, option
 from ..retrievers import Retriever
 from ..types import Features, Matches, Pair, canonical_pair
-from .auto import AUTO_EXHAUSTIVE, choose
+from .auto import choose
 from .collection import Collection, Method
 from .covisibility import check_model, covisible_pairs
 from .exhaustive import exhaustive_pairs
-from .files import absolute_files, is_file, read_pairs, split_methods, write_pairs
-from .prematch import LOOK_AT_ALL, MOST_SIMILAR, prematch_pairs
+from .files import absolute_files, read_pairs, split_methods, write_pairs
+from .options import AUTO_EXHAUSTIVE, LAST, PairOptions
+from .prematch import prematch_pairs
 from .retrieval import retrieval_pairs, similar_pairs
 from .sequence import natural_key, sequential_pairs
 from .spatial import check_positions, spatial_pairs
@@ -56,69 +55,7 @@ METHODS: dict[str, Method] = {
     "spatial": spatial_pairs,
     "transitive": transitive_pairs,
 }
-LAST = ("transitive",)  # methods that begin with what the others have selected
 NAMED = 10  # images that one line names
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairOptions(Options):
-    """How pairs are selected."""
-
-    pairs: str = option(
-        "auto",
-        f"{', '.join(METHODS)}, or a file with two names per line; several joined with +; "
-        f"auto: exhaustive up to {AUTO_EXHAUSTIVE} images, then retrieval, with spatial where photos have GPS "
-        "positions and sequential where their names or times make a sequence",
-    )
-    overlap: int = option(
-        10,
-        "sequential: next photos, in natural order of the names in a folder, that each is matched with; "
-        "where the camera comes back to a place, sequential+retrieval closes the loop",
-        minimum=1,
-    )
-    quadratic: bool = option(False, "sequential: with overlap photos, but those 1, 2, 4, 8, ... on (as COLMAP)")
-    neighbors: int = option(
-        20,
-        "retrieval, spatial, covisibility: most similar, nearest, most overlapping photos that each is matched with",
-        minimum=1,
-    )
-    mutual: bool = option(
-        False, "retrieval: only pairs that are among the most similar of both photos: fewer and surer ones"
-    )
-    min_neighbors: int = option(
-        5, "retrieval with --mutual: most similar photos that each is matched with in any case", minimum=1
-    )
-    max_distance_m: float = option(100.0, "spatial: photos farther apart are no pair", minimum=0)
-    gps_altitude: bool = option(False, "spatial: the altitude counts too; that of phones is often wrong")
-    covisibility_model: str = option("", "covisibility: folder of a COLMAP model of (some of) the photos")
-    min_strong_matches: int = option(
-        30, "transitive: matches that make a pair strong; photos with a strong pair in common are matched", minimum=1
-    )
-    prematch_keypoints: int = option(256, "prematch: strongest keypoints of each photo that are matched", minimum=1)
-    prematch_min_matches: int = option(15, "prematch: matches among them that select the pair", minimum=1)
-    prematch_candidates: int = option(
-        0,
-        f"prematch: most similar photos of each that are looked at; 0: all pairs of up to {LOOK_AT_ALL} photos, "
-        f"{MOST_SIMILAR} most similar ones of more",
-        minimum=0,
-    )
-
-    def methods(self) -> list[str]:
-        """The methods by name, also "auto", each once; a path stands for itself.
-
-        Raises:
-            InputError: neither a method nor a file, or none that begins.
-        """
-        chosen = split_methods(self.pairs)
-        for method in chosen:
-            if method not in (*METHODS, "auto") and not is_file(method):
-                raise unknown_name("pair selection (and no such file)", method, (*METHODS, "auto", "FILE"))
-        if all(method in LAST for method in chosen):
-            raise InputError(
-                f"--pairs {self.pairs} has no pairs to begin with. Join it with another way to select pairs, "
-                f"for example --pairs sequential+{chosen[0]}."
-            )
-        return list(dict.fromkeys(chosen))
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from .collection import Collection
+from .options import AUTO_EXHAUSTIVE, PairOptions
 from .sequence import natural_pattern, sequences
 
-if TYPE_CHECKING:
-    from . import PairOptions
+__all__ = ["choose"]
 
-__all__ = ["AUTO_EXHAUSTIVE", "choose"]
-
-AUTO_EXHAUSTIVE = 60  # up to so many images all pairs are matched
 GPS_SHARE = 0.8  # of the images must have a position
 MIN_PLACES, PLACES_SHARE = 3, 0.1  # distinct positions, and how many of all: one place for all says nothing
 STEADY_SHARE = 0.5  # of the steps from name to name must be the same

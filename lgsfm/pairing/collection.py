@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..exif import Exif
@@ -13,9 +13,7 @@ from ..images import read_header
 from ..matchers import Matcher
 from ..retrievers import Retriever
 from ..types import Features, Matches, Pair, Progress
-
-if TYPE_CHECKING:
-    from . import PairOptions
+from .options import PairOptions
 
 __all__ = ["Collection", "Method"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +12,9 @@ from ..errors import InputError
 from ..poses import read_shared_points, registered_names
 from ..types import Pair
 from .collection import Collection
+from .options import PairOptions
 from .ranking import partner_pairs
 from .sequence import natural_key
-
-if TYPE_CHECKING:
-    from . import PairOptions
 
 __all__ = ["check_model", "covisible_pairs"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +14,11 @@ from ..matchers import Matcher, best_batch, match_batch
 from ..store import sources_of
 from ..types import Features, Matches, Pair
 from .collection import Collection
+from .options import LOOK_AT_ALL, MOST_SIMILAR, PairOptions
 from .retrieval import look_alikes, similar_pairs
 
-if TYPE_CHECKING:
-    from . import PairOptions
+__all__ = ["prematch_pairs", "strongest"]
 
-__all__ = ["LOOK_AT_ALL", "MOST_SIMILAR", "prematch_pairs", "strongest"]
-
-LOOK_AT_ALL, MOST_SIMILAR = 300, 100  # up to so many images all pairs are looked at, else so many partners of each
 PREPARED_IMAGES = 128  # kept in memory, about a MB each
 BLOCK_IMAGES = PREPARED_IMAGES - 2
 

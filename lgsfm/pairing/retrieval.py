@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..retrievers import similarities
 from ..types import Pair, canonical_pair
 from .collection import Collection
+from .options import PairOptions
 from .ranking import Scores, best_partners
-
-if TYPE_CHECKING:
-    from . import PairOptions
 
 __all__ = ["look_alikes", "retrieval_pairs", "similar_pairs"]
 

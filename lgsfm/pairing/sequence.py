@@ -9,14 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..types import Pair, canonical_pair
 from .collection import Collection
-
-if TYPE_CHECKING:
-    from . import PairOptions
+from .options import PairOptions
 
 __all__ = ["natural_key", "natural_pattern", "sequences", "sequential_pairs"]
 

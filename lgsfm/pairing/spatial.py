@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +11,9 @@ from ..errors import InputError
 from ..exif import GpsPosition
 from ..types import Pair
 from .collection import Collection
+from .options import PairOptions
 from .ranking import partner_pairs
 from .sequence import natural_key
-
-if TYPE_CHECKING:
-    from . import PairOptions
 
 __all__ = ["check_positions", "earth_centred_m", "spatial_pairs"]
 

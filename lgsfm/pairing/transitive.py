@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 from ..types import Pair, canonical_pair
 from .collection import Collection
-
-if TYPE_CHECKING:
-    from . import PairOptions
+from .options import PairOptions
 
 __all__ = ["transitive_pairs"]
 
