@@ -194,6 +194,8 @@ def test_folders_that_nothing_joins_are_told():
     assert notes("sequential+exhaustive") == notes("sequential", names[:3]) == []
     with pytest.raises(InputError, match="Each of the 2 folders holds one photo"):
         notes("sequential", ["a/1.jpg", "b/2.jpg"])
+    with pytest.raises(InputError, match="Each of the 2 folders holds one photo"):
+        check_choice(PairOptions(pairs="sequential"), ["a/1.jpg", "b/2.jpg"])
     assert "2 folders" in notes("sequential+exhaustive", ["a/1.jpg", "b/2.jpg"])[0]
 
 

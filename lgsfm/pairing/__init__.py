@@ -23,7 +23,7 @@ from .files import absolute_files, read_pairs, split_methods, write_pairs
 from .options import AUTO_EXHAUSTIVE, LAST, PairOptions
 from .prematch import prematch_pairs
 from .retrieval import retrieval_pairs, similar_pairs
-from .sequence import natural_key, sequential_pairs
+from .sequence import check_folders, natural_key, sequential_pairs
 from .spatial import check_positions, spatial_pairs
 from .transitive import transitive_pairs
 
@@ -123,6 +123,8 @@ def check_choice(options: PairOptions, names: Sequence[str], *, image_dir: Path 
             read_pairs(Path(method), names)
         if method == "covisibility":
             check_model(names, options)
+        if method == "sequential":
+            check_folders(Collection(names), options)
         if method == "spatial" and image_dir is not None:
             check_positions(Collection(names, image_dir=image_dir))
 

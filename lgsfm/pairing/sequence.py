@@ -15,7 +15,7 @@ from ..types import Pair, canonical_pair
 from .collection import Collection
 from .options import PairOptions
 
-__all__ = ["natural_key", "natural_pattern", "sequences", "sequential_pairs"]
+__all__ = ["check_folders", "natural_key", "natural_pattern", "sequences", "sequential_pairs"]
 
 _NUMBER = re.compile("([0-9]+)")
 
@@ -46,7 +46,7 @@ def sequential_pairs(collection: Collection, options: PairOptions) -> set[Pair]:
         InputError: each image is alone in its folder, and no other method is asked for.
     """
     found = sequences(collection.names)
-    _tell_of_folders(found, collection, is_alone=options.methods() == ["sequential"])
+    check_folders(collection, options)
     longest = max(map(len, found), default=0)
     count = min(options.overlap, longest.bit_length() if options.quadratic else longest)
     steps = [1 << i if options.quadratic else i + 1 for i in range(count)]
@@ -58,8 +58,9 @@ def sequential_pairs(collection: Collection, options: PairOptions) -> set[Pair]:
     }
 
 
-def _tell_of_folders(found: list[list[str]], collection: Collection, *, is_alone: bool) -> None:
+def check_folders(collection: Collection, options: PairOptions) -> None:
     """Notes what folders keep apart; raises `InputError` where that leaves nothing."""
+    found, is_alone = sequences(collection.names), options.methods() == ["sequential"]
     if len(found) < 2:
         return
     if max(map(len, found)) == 1:
