@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -396,15 +394,7 @@ class Run:
         yield
         self.summary.set_seconds(stage, self.tally.add_seconds(stage, time.perf_counter() - start))
         self._remember(stage, self.summary.computed.get(stage, 0))
-        self.summary.versions = {name: version(name) for name in ("lgsfm", "pycolmap", "torch", "numpy", "h5py")}
-        self.summary.versions["python"] = platform.python_version()
-        self.summary.finished = datetime.now().astimezone().isoformat(timespec="seconds")
-        used = [component for name, component in vars(self).items() if name in ("extractor", "matcher")]
-        if used:
-            files = [getattr(component, "weight_file", None) for component in used]
-            self.summary.weights = [
-                {"name": file.spec.name, "sha256": file.sha256, "licence": file.spec.licence} for file in files if file
-            ]
+        self.summary.finish([component for name, component in vars(self).items() if name in ("extractor", "matcher")])
         self.summary.write(self.workspace.summary)
 
     def _count(self, stage: str, computed: list[Any], reused: list[Any]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +109,17 @@ class Summary:
         stages = {name: value for name, value in self.seconds.items() if name != "total"}
         stages[stage] = round(seconds, 3)
         self.seconds = {**stages, "total": round(sum(stages.values()), 3)}
+
+    def finish(self, components: Sequence[Any]) -> None:
+        """Notes when a stage ended, what is installed, and the weights of the components that were used, if any."""
+        self.versions = {name: version(name) for name in ("lgsfm", "pycolmap", "torch", "numpy", "h5py")}
+        self.versions["python"] = platform.python_version()
+        self.finished = datetime.now().astimezone().isoformat(timespec="seconds")
+        if components:
+            files = [getattr(component, "weight_file", None) for component in components]
+            self.weights = [
+                {"name": file.spec.name, "sha256": file.sha256, "licence": file.spec.licence} for file in files if file
+            ]
 
     def write(self, path: Path) -> None:
         """Writes ``summary.json``. Raises `CacheError` if that fails."""

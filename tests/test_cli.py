@@ -352,7 +352,8 @@ def test_help_tells_the_default_of_each_component() -> None:
     assert "--mapper {incremental,global,hierarchical} COLMAP's mapper (default: incremental)" in text
 
 
-def test_help_of_the_stages_tells_which_flags_they_do_not_take_over() -> None:
+def test_help_of_the_stages_tells_which_flags_they_do_not_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "2000")  # else a line may end within a flag
     text = " ".join(run("match", "--help").out.split())
     assert "but for --batch-size, --device, --offline, --strict, --weights-dir; with another --features" in text
     assert "last command" not in run("reconstruct", "--help").out
