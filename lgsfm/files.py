@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import CacheError
 
-__all__ = ["read_json", "write_json", "write_text"]
+__all__ = ["clear_partial_files", "read_json", "write_json", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -23,6 +23,14 @@ def write_text(path: Path, text: str) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the folder and the disk space.") from exc
+
+
+def clear_partial_files(folder: Path) -> None:
+    """Removes texts that killed processes left half written (see `write_text`); nobody else may be writing there."""
+    for path in folder.glob("*.partial"):
+        if {".json", ".txt"} & set(path.suffixes) and path.is_file():
+            with suppress(OSError):
+                path.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:

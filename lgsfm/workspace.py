@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import CacheError, InputError
-from .files import read_json
+from .files import clear_partial_files, read_json
 from .options import digest
 from .store import FORMAT
 from .summary import MODEL_FIELDS
@@ -89,6 +89,7 @@ class Workspace:
             file.close()
             raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the disk space.") from exc
         if is_locked:
+            clear_partial_files(self.root)
             return file
         file.seek(0)
         owner = file.read().strip() or "unknown"
