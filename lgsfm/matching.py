@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from .background import read_ahead, write_behind
-from .errors import InputError, MemoryShortageError
-from .matchers import Matcher, best_batch, match_batch
+from .batches import Batches, PreparedImages
+from .errors import InputError
+from .matchers import Matcher, best_batch
 from .store import digest_of, sources_of
 from .types import Features, Matches, Pair, Progress
 
@@ -18,7 +16,6 @@ __all__ = ["MatchingReport", "match_features"]
 
 PREPARED_IMAGES = 64  # prepared images that are kept in memory, on the device
 MOST_PAIRS = 256  # of a batch: the features of three are in memory, and an interruption loses one
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,12 +74,13 @@ def match_features(
         return report
     if progress:
         progress(done, total)
-    matching = _Batches(_PreparedImages(features, matcher), min(batch_size or best_batch(matcher), MOST_PAIRS))
+    images = PreparedImages(features.__getitem__, matcher, PREPARED_IMAGES)
+    matching = Batches(images, min(batch_size or best_batch(matcher), MOST_PAIRS))
     ordered = in_blocks(todo, PREPARED_IMAGES - 2)
     batches = [ordered[i : i + matching.limit] for i in range(0, len(ordered), matching.limit)]
     with write_behind() as write:
-        for batch, read in read_ahead(batches, matching.images.read):
-            matching.images.take(read())
+        for batch, read in read_ahead(batches, images.read):
+            images.take(read())
             for part, found in matching.match(batch):
                 for pair, matches in zip(part, found, strict=True):
                     write(store.__setitem__, pair, matches)
@@ -102,53 +100,3 @@ def in_blocks(pairs: Sequence[Pair], size: int) -> list[Pair]:
         return i // size, j, i
 
     return sorted(pairs, key=place)
-
-
-class _Batches:
-    """Matches batches of pairs, in smaller ones once memory has run out."""
-
-    def __init__(self, images: _PreparedImages, limit: int) -> None:
-        self.images, self.limit = images, limit
-
-    def match(self, pairs: Sequence[Pair]) -> Iterator[tuple[Sequence[Pair], list[Matches]]]:
-        """The pairs, in their order, with their matches; all at once if memory allows."""
-        while pairs:
-            batch = pairs[: self.limit]
-            try:
-                prepared = [(self.images[first], self.images[second]) for first, second in batch]
-                found = match_batch(self.images.matcher, prepared)
-            except MemoryShortageError:
-                if len(batch) == 1:
-                    raise
-                self.limit = len(batch) // 2
-                logger.warning("Memory is short: going on with %d pairs at once, not %d.", self.limit, len(batch))
-                continue
-            yield batch, found
-            pairs = pairs[len(batch) :]
-
-
-class _PreparedImages:
-    """Prepared features by image name; the latest ones are kept."""
-
-    def __init__(self, features: Mapping[str, Features], matcher: Matcher) -> None:
-        self.features, self.matcher = features, matcher
-        self.prepared: OrderedDict[str, Any] = OrderedDict()
-        self.taken: dict[str, Features] = {}
-
-    def read(self, pairs: Iterable[Pair]) -> dict[str, Features]:
-        """The features of those images of the pairs that are not prepared; may be called in another thread."""
-        names = sorted({name for pair in pairs for name in pair})
-        return {name: self.features[name] for name in names if name not in self.prepared}
-
-    def take(self, features: dict[str, Features]) -> None:
-        """Takes features that were read ahead, for images that are about to be asked for."""
-        self.taken = features
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self.prepared:
-            features = self.taken[name] if name in self.taken else self.features[name]  # else it was dropped meanwhile
-            self.prepared[name] = self.matcher.prepare(features)
-        self.prepared.move_to_end(name)
-        while len(self.prepared) > PREPARED_IMAGES:
-            self.prepared.popitem(last=False)
-        return self.prepared[name]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -56,6 +56,15 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    def subset(self, chosen: np.ndarray) -> Features:
+        """Some of the keypoints, by their (K,) indices in the order wanted, or by an (N,) mask."""
+        return replace(
+            self,
+            keypoints=self.keypoints[chosen],
+            descriptors=self.descriptors[chosen],
+            scores=self.scores[chosen],
+        )
 
     @cached_property
     def digest(self) -> str:

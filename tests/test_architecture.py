@@ -24,7 +24,7 @@ LAYERS = [
     {"summary", "rates"},
     {"settings", "estimate"},
     {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
-    {"focal", "camera_groups"},  # what serves them
+    {"batches", "focal", "camera_groups"},  # what serves them
     {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
     {"registry", "store", "child", "principal_point", "poses", "files", "background", "machine", "masks", "rendering"},

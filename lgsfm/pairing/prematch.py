@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
-from ..matchers import Matcher, best_batch, match_batch
+from ..batches import Batches, PreparedImages
+from ..matchers import best_batch
 from ..store import sources_of
-from ..types import Features, Matches, Pair
+from ..types import Features, Pair
 from .collection import Collection
 from .options import LOOK_AT_ALL, MOST_SIMILAR, PairOptions
 from .retrieval import look_alikes, similar_pairs
@@ -50,26 +49,15 @@ def prematch_pairs(collection: Collection, options: PairOptions) -> set[Pair]:
         for number, pair in enumerate(candidates(), start=1)
         if sources_of(store, pair) != (digests[pair[0]], digests[pair[1]])
     )
-    for (number, pair), found in _match(todo, few, collection.matcher):
-        store[pair] = found
-        if collection.progress:
-            collection.progress(number, total)
+    matching = Batches(PreparedImages(few, collection.matcher, PREPARED_IMAGES), best_batch(collection.matcher))
+    while batch := list(islice(todo, matching.limit)):  # the pairs are drawn as they are needed
+        numbers = {pair: number for number, pair in batch}
+        for part, found in matching.match(list(numbers)):
+            for pair, matches in zip(part, found, strict=True):
+                store[pair] = matches
+                if collection.progress:
+                    collection.progress(numbers[pair], total)
     return {pair for pair in candidates() if len(store[pair]) >= options.prematch_min_matches}
-
-
-def _match(
-    numbered: Iterator[tuple[int, Pair]], few: Callable[[str], Features], matcher: Matcher
-) -> Iterator[tuple[tuple[int, Pair], Matches]]:
-    """The matches of the pairs, in batches as the matcher likes them; the pairs are drawn as they are needed."""
-
-    @lru_cache(maxsize=PREPARED_IMAGES)
-    def prepared(name: str) -> Any:
-        return matcher.prepare(few(name))
-
-    size = best_batch(matcher)
-    while batch := list(islice(numbered, size)):
-        found = match_batch(matcher, [(prepared(first), prepared(second)) for _, (first, second) in batch])
-        yield from zip(batch, found, strict=True)
 
 
 def _in_blocks(pairs: Iterable[Pair], names: Sequence[str]) -> list[Pair]:
@@ -88,10 +76,4 @@ def _all_in_blocks(names: Sequence[str]) -> Iterator[Pair]:
 
 def strongest(features: Features, count: int) -> Features:
     """The ``count`` keypoints of the highest scores, in their old order."""
-    chosen = np.sort(np.argsort(-features.scores, kind="stable")[:count])
-    return replace(
-        features,
-        keypoints=features.keypoints[chosen],
-        descriptors=features.descriptors[chosen],
-        scores=features.scores[chosen],
-    )
+    return features.subset(np.sort(np.argsort(-features.scores, kind="stable")[:count]))
