@@ -16,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect, insort
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -155,13 +155,7 @@ NO_VOTE = Vote(0, SURE_LEAST)
 
 def ballot(features: Features) -> Ballot:
     """The ballot of a view."""
-    best = np.argsort(-features.scores, kind="stable")[:STRONGEST]
-    chosen = replace(
-        features,
-        keypoints=features.keypoints[best],
-        descriptors=features.descriptors[best],
-        scores=features.scores[best],
-    )
+    chosen = features.subset(np.argsort(-features.scores, kind="stable")[:STRONGEST])
     return Ballot(_nearest(features.extractor).prepare(chosen), features.extractor)
 
 

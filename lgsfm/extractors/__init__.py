@@ -8,7 +8,7 @@ but loaded when the first photo comes, so that a run that finds everything done 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..errors import InputError
@@ -91,10 +91,4 @@ def extract_visible(extractor: Extractor, photo: Photo) -> Features:
     features = extractor.extract(photo)
     if photo.mask is None or heeds_masks(extractor):
         return features
-    visible = photo.shows(features.keypoints)
-    return replace(
-        features,
-        keypoints=features.keypoints[visible],
-        descriptors=features.descriptors[visible],
-        scores=features.scores[visible],
-    )
+    return features.subset(photo.shows(features.keypoints))
