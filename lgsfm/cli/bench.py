@@ -11,8 +11,7 @@ from typing import Any
 from ..estimate import duration, size
 from ..settings import ComponentSettings
 from ..speed import Outlook, Report, bench
-from .flags import add_flags, given_flags
-from .reconstruction import _folder
+from .flags import add_flags, folder, given_flags
 from .terminal import Terminal
 
 __all__ = ["add_commands", "table"]
@@ -31,7 +30,7 @@ def add_commands(commands: Any) -> None:
     )
     command.set_defaults(command=_bench)
     command.add_argument(
-        "image_dir", nargs="?", type=_folder, metavar="IMAGES", help="folder of photos (default: rendered pictures)"
+        "image_dir", nargs="?", type=folder, metavar="IMAGES", help="folder of photos (default: rendered pictures)"
     )
     command.add_argument(
         "--images",

@@ -10,7 +10,7 @@ from ..extractors import ExtractorOptions
 from ..pairing import absolute_files
 from ..settings import ComponentSettings, Flag, flag_fields
 
-__all__ = ["PRESET_FLAGS", "add_flags", "given_flags"]
+__all__ = ["PRESET_FLAGS", "add_flags", "folder", "given_flags"]
 
 FILE_FLAGS = {"camera_mask", "cameras", "covisibility_model", "masks"}
 PRESET_FLAGS = {name for preset in ExtractorOptions.presets.values() for name in preset}
@@ -60,3 +60,10 @@ def given_flags(arguments: argparse.Namespace, settings: type[ComponentSettings]
         if given[name]:  # "" takes a recorded one back
             given[name] = str(Path(given[name]).resolve())
     return given
+
+
+def folder(text: str) -> Path:
+    """A path; the empty one, as of a variable that is not set, would be the working folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name of the folder is empty")
+    return Path(text)

@@ -15,7 +15,7 @@ from ..pipeline import Run
 from ..settings import OF_THE_MOMENT, Settings, flag_fields
 from ..summary import Summary
 from ..workspace import Workspace, default_output
-from .flags import PRESET_FLAGS, add_flags, given_flags
+from .flags import PRESET_FLAGS, add_flags, folder, given_flags
 from .terminal import Terminal
 
 __all__ = ["add_commands", "table"]
@@ -50,21 +50,12 @@ def add_commands(commands: Any) -> None:
 
 def _add_stage(command: argparse.ArgumentParser, function: Command) -> None:
     command.set_defaults(command=function)
-    command.add_argument("images", type=_folder, help="folder of photos, with sub-folders")
-    command.add_argument(
-        "-o", "--output", type=_folder, help="output folder (default: IMAGES-lgsfm, beside the photos)"
-    )
+    command.add_argument("images", type=folder, help="folder of photos, with sub-folders")
+    command.add_argument("-o", "--output", type=folder, help="output folder (default: IMAGES-lgsfm, beside the photos)")
     command.add_argument("--quiet", action="store_true", help="no progress, only the result")
     if function is _reconstruct:
         command.add_argument("--json", action="store_true", help="print the summary as JSON")
     add_flags(command, Settings)
-
-
-def _folder(text: str) -> Path:
-    """A path; the empty one, as of a variable that is not set, would be the working folder."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("the name of the folder is empty")
-    return Path(text)
 
 
 def _add_evaluate(commands: Any) -> None:
