@@ -15,17 +15,16 @@ Result = TypeVar("Result")
 
 
 def read_ahead(
-    items: Iterable[Item], read: Callable[[Item], Result], *, count: int = 2, workers: int = 1
+    items: Iterable[Item], read: Callable[[Item], Result], *, count: int = 2
 ) -> Iterator[tuple[Item, Callable[[], Result]]]:
     """Each item with a function that gives (or raises) what ``read`` gave for it in a background thread.
 
     Args:
         items: what to read, in this order.
-        read: called in a thread; with several workers, in several at once.
+        read: called in a thread.
         count: how many items may be read before their turn.
-        workers: threads.
     """
-    with ThreadPoolExecutor(workers, thread_name_prefix="read-ahead") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
         waiting: deque[tuple[Item, Future[Result]]] = deque()
         try:
             for item in items:

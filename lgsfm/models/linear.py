@@ -37,9 +37,10 @@ class InferenceLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in) -> (N, out)."""
-        if not len(x) or x.device.type != "cpu" or x.dtype != torch.float32 or onednn() is None:
+        functions = onednn() if len(x) and x.device.type == "cpu" and x.dtype == torch.float32 else None
+        if functions is None:
             return F.linear(x, self.weight, self.bias)
-        reorder, multiply = onednn()  # type: ignore[misc]
+        reorder, multiply = functions
         if self._reordered is None:
             self._reordered = reorder(self.weight.detach())
         return multiply(with_room(x), self._reordered, self.bias, "none", [], "")[: len(x)]
