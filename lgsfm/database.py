@@ -6,9 +6,8 @@ This is where the keypoints of lgsfm become COLMAP's: there the centre of the to
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from .camera_groups import CameraGroup, make_camera
 from .cameras import PIXEL_CENTRE
 from .child import run_in_child
 from .errors import CacheError, ReconstructionError
-from .options import Options, digest, option
+from .options import Options, option
 from .types import Features, Matches, Pair
 
 __all__ = [
@@ -28,9 +27,7 @@ __all__ = [
     "VerificationOptions",
     "build_database",
     "check_pycolmap",
-    "fingerprint",
     "import_matches",
-    "read_inlier_matches",
     "verify_matches",
 ]
 
@@ -183,6 +180,7 @@ def verify_in_child(*, path: str, options: dict[str, Any], report: Any) -> dict[
     wanted = VerificationOptions.from_dict(options)
     two_view = pycolmap.TwoViewGeometryOptions()
     two_view.min_num_inliers = wanted.min_inliers
+    two_view.compute_relative_pose = True  # who asks which pairs contradict each other needs it
     two_view.ransac.max_error = wanted.max_error_px
     two_view.ransac.random_seed = wanted.seed
     try:
@@ -200,53 +198,6 @@ def verify_in_child(*, path: str, options: dict[str, Any], report: Any) -> dict[
     }
     database.close()
     return counts
-
-
-def read_inlier_matches(path: Path, name0: str, name1: str) -> np.ndarray:
-    """The verified matches (K, 2) int64 of two images, in the order of the names; none where there is no geometry.
-
-    Raises:
-        CacheError: the database cannot be read.
-    """
-    try:
-        with _quiet_colmap():
-            database = pycolmap.Database.open(path)
-    except Exception as exc:  # COLMAP raises plain RuntimeErrors with SQLite's text
-        raise CacheError(f"The database {path} cannot be read: {exc}") from exc
-    try:
-        image0, image1 = (database.read_image_with_name(name) for name in (name0, name1))
-        if image0 is None or image1 is None:
-            return np.zeros((0, 2), np.int64)
-        geometry = database.read_two_view_geometry(image0.image_id, image1.image_id)
-        return np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2)
-    finally:
-        database.close()
-
-
-def fingerprint(path: Path) -> str:
-    """Hash of what a database holds: images, cameras, the number of keypoints, matches, inliers; "" if it is damaged.
-
-    Not of size and time, which COLMAP changes when it opens a database for reading.
-    """
-    wal = Path(f"{path}-wal")
-    is_settled = not wal.exists() or not wal.stat().st_size  # nobody died in the middle of writing
-    address = f"{Path(path).resolve().as_uri()}?mode=ro{'&immutable=1' if is_settled else ''}"
-    try:
-        with closing(sqlite3.connect(address, uri=True)) as database:
-            if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                return ""
-            return digest([database.execute(query).fetchall() for query in CONTENT])
-    except (sqlite3.Error, OSError):
-        return ""
-
-
-CONTENT = (
-    "SELECT image_id, name, camera_id FROM images ORDER BY image_id",
-    "SELECT camera_id, model, width, height, hex(params), prior_focal_length FROM cameras ORDER BY camera_id",
-    "SELECT count(*), sum(rows) FROM keypoints",
-    "SELECT count(*), sum(rows) FROM matches",
-    "SELECT count(*), sum(rows), sum(config) FROM two_view_geometries",
-)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from .camera_groups import group_cameras
 from .camera_rules import rules_digest
-from .database import DatabaseReport, build_database, check_pycolmap, fingerprint
+from .database import DatabaseReport, build_database, check_pycolmap
+from .database_reading import fingerprint
 from .errors import InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor, is_rotation_invariant

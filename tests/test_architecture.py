@@ -24,10 +24,11 @@ LAYERS = [
     {"summary", "rates"},
     {"settings", "estimate"},
     {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
-    {"batches", "focal", "camera_groups"},  # what serves them
+    {"batches", "focal", "camera_groups", "view_graph"},  # what serves them
     {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
     {"registry", "store", "child", "principal_point", "poses", "files", "background", "machine", "masks", "rendering"},
+    {"database_reading"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
     {"codebook", "images", "models"},
@@ -42,6 +43,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
     "PIL": {"images", "exif", "drawing", "hf"},
     "cv2": {"images", "extractors.sift", "estimators.opencv", "drawing", "rendering"},
     "h5py": {"store"},
+    "networkx": {"view_graph"},
     "poselib": {"estimators.poselib"},
     "pycolmap": {"database", "camera_groups", "mapping", "principal_point", "poses", "cameras", "estimators.colmap"},
     "safetensors": {"weights"},
