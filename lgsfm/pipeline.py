@@ -21,7 +21,7 @@ from .extractors import Extractor, is_rotation_invariant
 from .files import read_json, write_json
 from .forecast import Files, Forecast
 from .images import list_images
-from .mapping import ModelSummary, map_database, principal_point_note
+from .mapping import ModelSummary, map_database, mapping_note, principal_point_note
 from .masks import find_masks, in_words, without_masks
 from .matchers import Matcher
 from .matching import MatchingReport, match_features
@@ -323,8 +323,9 @@ class Run:
                 self.summary.no_model(self.settings, self.workspace.log, is_model_there=is_model_there)
             )
         self._remember("map", models[0].num_reg_images)
-        if note := principal_point_note(self.settings.mapping, models):
-            self.observer.say(note)
+        for note in (mapping_note(models), principal_point_note(self.settings.mapping, models)):
+            if note:
+                self.observer.say(note)
         return models
 
     def _follow_database(self) -> None:

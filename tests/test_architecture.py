@@ -24,7 +24,9 @@ LAYERS = [
     {"summary", "rates"},
     {"settings", "estimate"},
     {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
-    {"batches", "focal", "camera_groups", "view_graph"},  # what serves them
+    {"mappers"},  # what serves them
+    {"model_choice", "snapshots", "batches", "focal", "camera_groups"},
+    {"view_graph"},
     {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
     {"registry", "store", "child", "principal_point", "poses", "files", "background", "machine", "masks", "rendering"},
@@ -45,7 +47,16 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
     "h5py": {"store"},
     "networkx": {"view_graph"},
     "poselib": {"estimators.poselib"},
-    "pycolmap": {"database", "camera_groups", "mapping", "principal_point", "poses", "cameras", "estimators.colmap"},
+    "pycolmap": {
+        "database",
+        "camera_groups",
+        "mappers",
+        "model_choice",
+        "principal_point",
+        "poses",
+        "cameras",
+        "estimators.colmap",
+    },
     "safetensors": {"weights"},
     "torch": {"machine", "models", "weights", "hf", *COMPONENTS},
     "tqdm": {"cli"},
