@@ -245,7 +245,8 @@ class _Mapping:
             for suffix in ("", "-wal"):  # the latter holds what a killed process did not settle
                 if Path(f"{database}{suffix}").exists():
                     shutil.copyfile(f"{database}{suffix}", f"{copy}{suffix}")
-            # Estimating the relative poses anew takes twenty times as long as mapping and gives worse models.
+            # Not estimating the relative poses anew: with 50 photos that took twenty times as long as mapping and gave
+            # AUC@5 80.5 instead of 88.2; on collections of ten it made no difference worth that.
             calibration = pycolmap.ViewGraphCalibrationOptions(random_seed=self.wanted.seed)
             calibration.reestimate_relative_pose = False
             if pycolmap.calibrate_view_graph(copy, calibration):
