@@ -30,7 +30,9 @@ __all__ = [
     "map_database",
     "map_in_child",
     "mapping_note",
+    "mapping_notes",
     "principal_point_note",
+    "replace_models",
     "summarize_model",
 ]
 
@@ -109,7 +111,7 @@ def map_database(
         if models:
             for model in kept.models[len(models) :]:
                 shutil.rmtree(kept.folder / model.path, ignore_errors=True)
-            _replace_folder(kept.folder, output)
+            replace_models(kept.folder, output)
             models[0] = replace(models[0], attempts=attempts)
         return models
     finally:
@@ -184,6 +186,11 @@ def _best_of(run: Callable[[str, Path | None], _Try]) -> tuple[_Try, tuple[dict[
     return kept, tuple(rows) if len(rows) > 1 else ()
 
 
+def mapping_notes(options: MappingOptions, models: Sequence[ModelSummary]) -> list[str]:
+    """Lines for people about how the models were made."""
+    return [note for note in (mapping_note(models), principal_point_note(options, models)) if note]
+
+
 def mapping_note(models: Sequence[ModelSummary]) -> str:
     """What people should hear of the ways that were tried and of a snapshot that was gone on from, else ""."""
     if not models:
@@ -220,8 +227,12 @@ def _large_enough(models: list[ModelSummary], least: int) -> list[ModelSummary]:
 
 
 # --------------------------------------------------------------------------------- the folder of the models
-def _replace_folder(new: Path, old: Path) -> None:
-    """Puts a folder in the place of another; one of the two is whole at any moment."""
+def replace_models(new: Path, old: Path) -> None:
+    """Puts a folder of models in the place of another; one of the two is whole at any moment.
+
+    Raises:
+        CacheError: a folder cannot be renamed.
+    """
     aside = old.with_name(f"{old.name}.before")
     try:
         if old.exists():
