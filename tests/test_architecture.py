@@ -38,7 +38,9 @@ LAYERS = [
         "two_view",
         "diagnosis",
     },  # the stages
-    {"batches", "focal", "camera_groups", "view_graph", "layers"},  # what serves them
+    {"mappers"},  # what serves them
+    {"model_choice", "snapshots", "batches", "focal", "camera_groups", "layers"},
+    {"view_graph"},
     {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
     {"registry", "store", "child", "principal_point", "poses", "files", "background", "machine", "masks", "rendering"},
@@ -60,7 +62,16 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
     "h5py": {"store"},
     "networkx": {"view_graph"},
     "poselib": {"estimators.poselib"},
-    "pycolmap": {"database", "camera_groups", "mapping", "principal_point", "poses", "cameras", "estimators.colmap"},
+    "pycolmap": {
+        "database",
+        "camera_groups",
+        "mappers",
+        "model_choice",
+        "principal_point",
+        "poses",
+        "cameras",
+        "estimators.colmap",
+    },
     "safetensors": {"weights"},
     "torch": {"machine", "models", "weights", "hf", *COMPONENTS},
     "tqdm": {"cli"},
