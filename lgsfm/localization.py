@@ -1,0 +1,458 @@
+"""Where new photos were taken, in a finished model.
+
+    for found in lgsfm.localize("out", ["new/", "a.jpg"]):
+        print(found.name, found.state, found.pose and found.pose.centre)
+
+`Localizer` is the warm object behind it: model, networks and the features of the model are opened once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from .absolute_pose import MIN_POINTS, AbsolutePose, AbsolutePoseOptions, Correspondences, estimate_absolute_pose
+from .batches import Batches, PreparedImages
+from .cameras import Camera
+from .errors import InputError, PoseError
+from .exif import turned_clockwise
+from .extractors import ExtractorOptions, is_rotation_invariant
+from .finished import FinishedRun
+from .images import MIN_EDGE_PX, ImageHeader, list_images, read_header, read_photo
+from .known_scene import KnownScene
+from .matchers import best_batch
+from .options import Options, option
+from .pair import camera_of
+from .settings import OF_THE_MOMENT, RunOptions, Settings, flag_fields
+from .types import Features, Matches, Progress
+from .upright import Ballot, UprightOptions, ballot, elect_turn, vote
+
+__all__ = ["STATES", "Localization", "LocalizationOptions", "Localizer", "localize"]
+
+LOCALIZED = "localized"
+STATES = {  # of a photo -> what to do about it
+    LOCALIZED: "",
+    "unreadable": "Convert or replace the file.",
+    "no features": "The photo is blank, blurred, dark or too small. Take another one.",
+    "no candidate": "No photo of the model looks like it. Raise --neighbors if it shows the place all the same.",
+    "few matches": "It hardly shows what the model shows. Raise --neighbors, or add photos between to the model.",
+    "few 3D points": "It shows a part of the scene that the model has no points of. Add photos of it to the model.",
+    "pose not reliable": "Most likely it shows another place, or its focal length is wrong: say it with --camera.",
+}
+CHUNK = 256  # photos whose features are in memory, 1 MB each
+PREPARED_IMAGES = 64  # of the model, in memory, on the device
+BALLOTS = 512  # of images of the model, 256 kB each
+VOTERS = 60  # images of the model that are asked which way up a photo is
+BEST_IMAGES = 5  # of the model that are named
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalizationOptions(AbsolutePoseOptions):
+    """How photos are located, and on which machine; all other choices are those of the run."""
+
+    neighbors: int = option(20, "images of the model that each photo is matched with, the most similar ones", minimum=1)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps; auto takes a GPU if there is one")
+    threads: int = option(-1, "CPU threads of the networks; -1 takes all cores", minimum=-1)
+    batch_size: int = option(0, "pairs handed to the matcher at once; 0 is what it likes best", minimum=0, maximum=256)
+    weights_dir: str = option("", "folder that holds the weights of the networks")
+    offline: bool = option(False, "never use the network")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Localization:
+    """What was found out about one photo.
+
+    name: the path of the file, as it was given
+    image_name: its name in a model, relative to the folder it was found in
+    state: "localized", or why not: one of `STATES`
+    detail: more about the state, for people
+    pose: where it was taken, in the world of the model; None unless localized
+    camera: the intrinsics, and in ``source`` where they came from; None if unreadable
+    camera_id: the camera of the model that these are, or None
+    turned_deg: how far clockwise the photo was turned, beyond its EXIF orientation, to be matched
+    num_keypoints: of the photo
+    num_images: of the model, that it was matched with
+    num_matches: in all
+    num_correspondences: keypoints with a 3D point, each counted once for each of its points
+    num_inliers: keypoints that agree with the best pose found, though it may not be reliable
+    best_images: names of the images of the model that it matches best, and the number of inliers (of matches, where
+        there is no pose) with each
+    keypoints: (N, 2) float32 [px] of the stored photo
+    observations: (num_inliers, 2) int64, rows (keypoint, id of the 3D point in the model) of the inliers
+    """
+
+    name: str
+    image_name: str
+    state: str
+    detail: str = ""
+    pose: AbsolutePose | None = None
+    camera: Camera | None = None
+    camera_id: int | None = None
+    turned_deg: int = 0
+    num_keypoints: int = 0
+    num_images: int = 0
+    num_matches: int = 0
+    num_correspondences: int = 0
+    num_inliers: int = 0
+    best_images: tuple[tuple[str, int], ...] = ()
+    keypoints: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32), repr=False)
+    observations: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64), repr=False)
+
+    @property
+    def is_localized(self) -> bool:
+        """Whether there is a pose."""
+        return self.pose is not None
+
+    @property
+    def inlier_ratio(self) -> float:
+        """Inliers per correspondence."""
+        return self.num_inliers / self.num_correspondences if self.num_correspondences else 0.0
+
+    @property
+    def hint(self) -> str:
+        """What to do about the state."""
+        return STATES[self.state]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able values, without keypoints and observations."""
+        skipped = ("pose", "camera", "keypoints", "observations", "best_images")
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skipped}
+        values |= {"inlier_ratio": round(self.inlier_ratio, 4), "hint": self.hint}
+        values["best_images"] = [{"name": name, "inliers": count} for name, count in self.best_images]
+        values["camera"] = None if self.camera is None else dataclasses.asdict(self.camera)
+        if self.pose is not None:
+            values |= {
+                "cam_from_world": {
+                    "quaternion_wxyz": self.pose.quaternion_wxyz.tolist(),
+                    "translation": self.pose.translation.tolist(),
+                },
+                "centre": self.pose.centre.tolist(),
+                "median_error_px": self.pose.median_error_px,
+                "rotation_sigma_deg": self.pose.rotation_sigma_deg,
+                "centre_sigma": self.pose.centre_sigma,
+                "covariance": self.pose.covariance.tolist(),
+            }
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class _Query:
+    """A photo that can be read, and what is known of it before it is matched."""
+
+    key: str  # which no image of the model is called
+    path: Path
+    found: Localization
+    orientation: int
+    is_fixed: bool  # its focal length
+
+    @property
+    def camera(self) -> Camera:
+        assert self.found.camera is not None
+        return self.found.camera
+
+
+class Localizer:
+    """A finished model in which any number of photos can be located.
+
+        with Localizer("out") as localizer:
+            found = localizer.localize(["new/"])
+
+    Args:
+        output: folder of `lgsfm reconstruct`; nothing in it is changed.
+        image_dir: of its photos, whose EXIF data tells which camera is which; None means where they were.
+        camera: of all photos to come: a `Camera`, a focal length [px], or text as for ``--camera``.
+        options: see there.
+        weights_progress: called with (done, total) bytes while weights are downloaded.
+
+    Raises:
+        InputError: there is no model, or it is not of the features that are there, or these cannot be made any more.
+        WeightsError: the weights of a network cannot be had.
+    """
+
+    def __init__(
+        self,
+        output: str | Path,
+        *,
+        image_dir: str | Path | None = None,
+        camera: Camera | str | float | None = None,
+        options: LocalizationOptions | None = None,
+        weights_progress: Progress | None = None,
+    ) -> None:
+        self.options = options or LocalizationOptions()
+        self.given_camera = camera
+        self.run = FinishedRun(Path(output), None if image_dir is None else Path(image_dir))
+        self.scene = KnownScene(self.run)
+        self.settings = _settings_of(self.run, self.options)
+        self.extractor = self.settings.make_extractor(self.settings.run.features, progress=weights_progress)
+        _check_identity(self.run, self.extractor.identity)
+        self.matcher = self.settings.make_matcher(self.settings.run.matcher, self.extractor, progress=weights_progress)
+        self._photos: dict[str, Features] = {}
+        prepared = PreparedImages(self._features, self.matcher, PREPARED_IMAGES)
+        self._batches = Batches(prepared, self.options.batch_size or best_batch(self.matcher))
+        self._ballot = lru_cache(maxsize=BALLOTS)(lambda name: ballot(self.run.features[name]))
+
+    def close(self) -> None:
+        """Closes the files of the run."""
+        self.run.features.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def localize(
+        self, queries: str | Path | Iterable[str | Path], *, progress: Progress | None = None
+    ) -> list[Localization]:
+        """Locates photos; one that cannot be used or located says so in its `Localization.state`.
+
+        Args:
+            queries: photo files, and folders of photos.
+            progress: called with (done, total) photos.
+
+        Returns:
+            Of each photo what was found, in the order of the queries, those of a folder sorted by name.
+
+        Raises:
+            InputError: a folder holds no photo, or the given camera is none of a photo.
+            MemoryShortageError: there is not enough memory even for a single pair.
+        """
+        files = query_files([queries] if isinstance(queries, (str, Path)) else queries)
+        opened = [self._open(number, *file) for number, file in enumerate(files)]
+        results: list[Localization] = []
+        for start in range(0, len(opened), CHUNK):
+            chunk = opened[start : start + CHUNK]
+            with self.settings.limited_threads():
+                results += self._localize_chunk(chunk, lambda done, base=start: progress and progress(base + done, len(opened)))  # type: ignore[misc]  # noqa: E501
+        return results
+
+    # ---------------------------------------------------------------------------- steps
+    def _open(self, number: int, image_name: str, path: Path) -> _Query | Localization:
+        """A photo by its header, with its camera."""
+        found = Localization(name=path.as_posix(), image_name=image_name, state=LOCALIZED)
+        try:
+            header = read_header(path)
+        except InputError as exc:
+            return replace(found, state="unreadable", detail=str(exc))
+        camera, camera_id, is_fixed = self._camera(path, header)
+        code = 1 if self.settings.upright.upright == "off" else header.exif.orientation
+        found = replace(found, camera=camera, camera_id=camera_id)
+        return _Query(f"\n{number}", path, found, code, is_fixed)
+
+    def _camera(self, path: Path, header: ImageHeader) -> tuple[Camera, int | None, bool]:
+        """The camera of a photo, its number in the model, and whether its focal length is known."""
+        if self.given_camera is not None:
+            return camera_of(str(path), header.size, self.given_camera), None, True
+        camera_id = self.scene.camera_id(header)
+        if camera_id is not None:
+            return self.scene.camera(camera_id), camera_id, True
+        return camera_of(str(path), header.size), None, False
+
+    def _localize_chunk(self, opened: Sequence[_Query | Localization], report: Any) -> list[Localization]:
+        """Features of some photos, then their look-alikes, then photo by photo the rest."""
+        ended: dict[int, Localization] = {}
+        queries: dict[int, _Query] = {}
+        self._photos = {}
+        for place, query in enumerate(opened):
+            if isinstance(query, Localization):
+                ended[place] = query
+                continue
+            try:
+                features = self._look(query, 0)
+            except InputError as exc:
+                ended[place] = replace(query.found, state="unreadable", detail=str(exc))
+                continue
+            self._photos[query.key] = features
+            query = replace(query, found=replace(query.found, num_keypoints=len(features), keypoints=features.keypoints))
+            if len(features) < MIN_POINTS:
+                ended[place] = replace(query.found, state="no features", detail=f"{len(features)} keypoints")
+            else:
+                queries[place] = query
+        keys = [query.key for query in queries.values()]
+        alikes = self._look_alikes(keys)
+        turned = self._turn({q.key: q for q in queries.values()}, alikes)
+        results = []
+        for place in range(len(opened)):
+            if place in ended:
+                results.append(ended[place])
+            else:
+                query = queries[place]
+                results.append(self._locate(query, alikes[query.key], turned.get(query.key, 0)))
+            report(place + 1)
+        self._photos = {}
+        return results
+
+    def _features(self, name: str) -> Features:
+        return self._photos[name] if name in self._photos else self.run.features[name]
+
+    def _look(self, query: _Query, turn: int) -> Features:
+        """Features of a photo, seen turned clockwise by quarters."""
+        edge_px = self.extractor.options.max_edge_px or None
+        photo = read_photo(query.path, edge_px, orientation=turned_clockwise(query.orientation, turn))
+        if min(photo.rgb.shape[:2]) < MIN_EDGE_PX:
+            raise InputError(f"{query.path}: smaller than {MIN_EDGE_PX} pixels, perhaps after it was reduced.")
+        return self.extractor.extract(photo)
+
+    def _look_alikes(self, keys: Sequence[str]) -> dict[str, list[str]]:
+        photos = {key: self._photos[key] for key in keys}
+        return self.scene.look_alikes(photos, self.settings.make_retriever(), self.options.neighbors)
+
+    def _turn(self, queries: Mapping[str, _Query], alikes: dict[str, list[str]]) -> dict[str, int]:
+        """Turns the photos that lie in the eyes of the model; key -> quarters clockwise. Updates features, look-alikes."""
+        if self.settings.upright.upright != "auto" or is_rotation_invariant(self.extractor):
+            return {}
+        turns: dict[str, int] = {}
+        names = self.scene.names
+        spread = names[:: -(-len(names) // VOTERS)]
+        for key, query in queries.items():
+            own = ballot(self._photos[key])
+            if any(vote(own, self._ballot(name)).is_sure for name in alikes[key]):
+                continue
+            views = [self._photos[key], *(self._look(query, turn) for turn in (1, 2, 3))]
+            ballots: list[Ballot] = [own, *map(ballot, views[1:])]
+            turn = elect_turn(ballots, [self._ballot(name) for name in spread])
+            if turn:
+                turns[key], self._photos[key] = turn, views[turn]
+        if turns:
+            alikes |= self._look_alikes(list(turns))
+        return turns
+
+    def _locate(self, query: _Query, candidates: Sequence[str], turn: int) -> Localization:
+        """Matches, correspondences and pose of one photo."""
+        features = self._photos[query.key]
+        found = replace(query.found, turned_deg=90 * turn, keypoints=features.keypoints, num_keypoints=len(features))
+        if not candidates:
+            return replace(found, state="no candidate")
+        matches = self._match(query.key, candidates)
+        pairs, votes = self.scene.observed(matches)
+        found = replace(
+            found,
+            num_images=len(matches),
+            num_matches=sum(map(len, matches.values())),
+            num_correspondences=len(pairs),
+            best_images=_best({name: len(one) for name, one in matches.items()}),
+        )
+        if found.num_matches < self.options.min_inliers:
+            return replace(found, state="few matches", detail=f"{found.num_matches} matches")
+        if len(np.unique(pairs[:, 0])) < self.options.min_inliers:
+            return replace(found, state="few 3D points", detail=f"{len(pairs)} of {found.num_matches} matches have one")
+        points = self.scene.positions(pairs[:, 1])
+        guesses = Correspondences(features.keypoints[pairs[:, 0]], points, pairs[:, 0], votes)
+        try:
+            pose = estimate_absolute_pose(guesses, query.camera, self.options, is_fixed=query.is_fixed)
+        except PoseError as exc:
+            return replace(found, state="pose not reliable", detail=str(exc), num_inliers=exc.num_inliers)
+        observations = pairs[pose.inliers]
+        return replace(
+            found,
+            pose=pose,
+            camera=pose.camera,
+            num_inliers=len(observations),
+            observations=observations,
+            best_images=_best(self._inliers_by_image(matches, observations)),
+        )
+
+    def _match(self, key: str, candidates: Sequence[str]) -> dict[str, Matches]:
+        """The matches of a photo with images of the model."""
+        pairs = [(key, name) for name in candidates]
+        return {
+            name: matches
+            for batch, found in self._batches.match(pairs)
+            for (_, name), matches in zip(batch, found, strict=True)
+        }
+
+    def _inliers_by_image(self, matches: Mapping[str, Matches], observations: np.ndarray) -> dict[str, int]:
+        """How many inliers each image has a part in."""
+        agreed = dict(observations.tolist())
+        return {
+            name: sum(
+                agreed.get(keypoint) == point
+                for keypoint, point in zip(
+                    found.indices[:, 0].tolist(), self.scene.point_ids(name)[found.indices[:, 1]].tolist(), strict=True
+                )
+            )
+            for name, found in matches.items()
+        }
+
+
+def localize(
+    output: str | Path,
+    queries: str | Path | Iterable[str | Path],
+    *,
+    image_dir: str | Path | None = None,
+    camera: Camera | str | float | None = None,
+    progress: Progress | None = None,
+    **flags: Any,
+) -> list[Localization]:
+    """Locates photos in a finished model; arguments as for `Localizer`.
+
+    Args:
+        output: folder of `lgsfm reconstruct`.
+        queries: photo files, and folders of photos.
+        image_dir: of the photos of the model; None means where they were.
+        camera: of the queries: a `Camera`, a focal length [px], or text as for ``--camera``; None takes the refined
+            camera of the model if the photo is of the same one, else EXIF, else a guess; these two are refined.
+        progress: called with (done, total) photos.
+        flags: fields of `LocalizationOptions`, for example ``neighbors=40``.
+
+    Returns:
+        Of each photo what was found; one that is not localized says why in ``state``, and what to do in ``hint``.
+
+    Raises:
+        InputError: there is no usable model, a flag or the camera is wrong, or a folder holds no photo.
+        WeightsError: the weights of a network cannot be had.
+        CacheError: a file of the run cannot be read.
+    """
+    options = LocalizationOptions.from_dict(flags)
+    with Localizer(output, image_dir=image_dir, camera=camera, options=options) as localizer:
+        return localizer.localize(queries, progress=progress)
+
+
+def query_files(queries: Iterable[str | Path]) -> list[tuple[str, Path]]:
+    """Names in a model and paths of the photos in files and folders; each path once."""
+    found: dict[Path, str] = {}
+    for query in map(Path, queries):
+        if query.is_dir():
+            for name in list_images(query):
+                found.setdefault(query / name, name)
+        else:
+            found.setdefault(query, query.name)
+    return [(name, path) for path, name in found.items()]
+
+
+def _settings_of(run: FinishedRun, options: LocalizationOptions) -> Settings:
+    """The choices of a run as far as features, matches and retrieval depend on them, on this machine."""
+    stages: list[type[Options]] = [RunOptions, ExtractorOptions, UprightOptions]
+    kept = {field.name for stage in stages for field, _ in stage.fields()} - {*OF_THE_MOMENT, "threads"}
+    kept |= {flag.field.name for flag in flag_fields() if flag.owners}
+    flags = {name: value for name, value in run.workspace.recorded_flags().items() if name in kept}
+    for kind, key in (("features", "extractor"), ("matcher", "matcher")):  # what "auto" was
+        if key in run.options:
+            flags[kind] = run.options[key][key]
+    for name in ("device", "threads", "batch_size", "weights_dir", "offline"):
+        flags[name] = getattr(options, name)
+    return Settings.from_flags(flags)
+
+
+def _check_identity(run: FinishedRun, identity: Mapping[str, Any]) -> None:
+    """Raises `InputError` unless the features of the run are what the extractor makes now."""
+    recorded = run.features.identity
+    if recorded != identity:
+        differing = [key for key in sorted({*recorded, *identity}) if recorded.get(key) != identity.get(key)]
+        raise InputError(
+            f"{run.features.path} was made by another {identity.get('extractor')} than the one here: "
+            f"{', '.join(differing)} differ, and features of new photos would not match. Install the version or the "
+            "weights of then, or run `lgsfm reconstruct` again."
+        )
+
+
+def _best(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(item for item in ranked[:BEST_IMAGES] if item[1])
