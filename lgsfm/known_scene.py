@@ -4,7 +4,7 @@ it has."""
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -74,8 +74,8 @@ class KnownScene:
 
     def _other_features(self, name: str) -> InputError:
         return InputError(
-            f"The model in {self.folder} was not made of the features of the last command there: they differ for {name}. "
-            "Run `lgsfm reconstruct` again with the options wanted."
+            f"The model in {self.folder} was not made of the features of the last command there: they differ for "
+            f"{name}. Run `lgsfm reconstruct` again."
         )
 
     def observed(self, matches: Mapping[str, Matches]) -> tuple[np.ndarray, np.ndarray]:
@@ -96,9 +96,7 @@ class KnownScene:
         return np.array([self.model.point3D(int(number)).xyz for number in point_ids], np.float64).reshape(-1, 3)
 
     # ---------------------------------------------------------------------------- look-alikes
-    def look_alikes(
-        self, photos: Mapping[str, Features], retriever: Retriever, neighbors: int
-    ) -> dict[str, list[str]]:
+    def look_alikes(self, photos: Mapping[str, Features], retriever: Retriever, neighbors: int) -> dict[str, list[str]]:
         """The registered images that look most like each photo, the best first; all of them where they are few.
 
         Args:
@@ -112,9 +110,7 @@ class KnownScene:
         described = retriever.describe([*names, *keys], ChainMap(dict(photos), self.run.features))  # type: ignore[arg-type]
         rows = similarities(retriever, described, len(names), len(names) + len(keys))[:, : len(names)]
         order = np.argsort(-rows, axis=1, kind="stable")[:, :neighbors]
-        return {
-            key: [names[i] for i in best if row[i] > 0] for key, row, best in zip(keys, rows, order, strict=True)
-        }
+        return {key: [names[i] for i in best if row[i] > 0] for key, row, best in zip(keys, rows, order, strict=True)}
 
     # ---------------------------------------------------------------------------- cameras
     @cached_property

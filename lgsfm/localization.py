@@ -9,9 +9,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -146,7 +147,7 @@ class Localization:
 class _Query:
     """A photo that can be read, and what is known of it before it is matched."""
 
-    key: str  # which no image of the model is called
+    key: str  # for features and matches: no image of the model and no other photo is called so
     path: Path
     found: Localization
     orientation: int
@@ -193,6 +194,7 @@ class Localizer:
         self.extractor = self.settings.make_extractor(self.settings.run.features, progress=weights_progress)
         _check_identity(self.run, self.extractor.identity)
         self.matcher = self.settings.make_matcher(self.settings.run.matcher, self.extractor, progress=weights_progress)
+        self._numbers = count()  # never the same again: prepared photos are kept under them
         self._photos: dict[str, Features] = {}
         prepared = PreparedImages(self._features, self.matcher, PREPARED_IMAGES)
         self._batches = Batches(prepared, self.options.batch_size or best_batch(self.matcher))
@@ -205,7 +207,9 @@ class Localizer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def localize(
@@ -225,16 +229,18 @@ class Localizer:
             MemoryShortageError: there is not enough memory even for a single pair.
         """
         files = query_files([queries] if isinstance(queries, (str, Path)) else queries)
-        opened = [self._open(number, *file) for number, file in enumerate(files)]
+        opened = [self._open(*file) for file in files]
         results: list[Localization] = []
-        for start in range(0, len(opened), CHUNK):
-            chunk = opened[start : start + CHUNK]
-            with self.settings.limited_threads():
-                results += self._localize_chunk(chunk, lambda done, base=start: progress and progress(base + done, len(opened)))  # type: ignore[misc]  # noqa: E501
+        with self.settings.limited_threads():
+            for start in range(0, len(opened), CHUNK):
+                for found in self._localize_chunk(opened[start : start + CHUNK]):
+                    results.append(found)
+                    if progress:
+                        progress(len(results), len(opened))
         return results
 
     # ---------------------------------------------------------------------------- steps
-    def _open(self, number: int, image_name: str, path: Path) -> _Query | Localization:
+    def _open(self, image_name: str, path: Path) -> _Query | Localization:
         """A photo by its header, with its camera."""
         found = Localization(name=path.as_posix(), image_name=image_name, state=LOCALIZED)
         try:
@@ -244,7 +250,7 @@ class Localizer:
         camera, camera_id, is_fixed = self._camera(path, header)
         code = 1 if self.settings.upright.upright == "off" else header.exif.orientation
         found = replace(found, camera=camera, camera_id=camera_id)
-        return _Query(f"\n{number}", path, found, code, is_fixed)
+        return _Query(f"\n{next(self._numbers)}", path, found, code, is_fixed)
 
     def _camera(self, path: Path, header: ImageHeader) -> tuple[Camera, int | None, bool]:
         """The camera of a photo, its number in the model, and whether its focal length is known."""
@@ -255,39 +261,29 @@ class Localizer:
             return self.scene.camera(camera_id), camera_id, True
         return camera_of(str(path), header.size), None, False
 
-    def _localize_chunk(self, opened: Sequence[_Query | Localization], report: Any) -> list[Localization]:
+    def _localize_chunk(self, opened: Sequence[_Query | Localization]) -> Iterator[Localization]:
         """Features of some photos, then their look-alikes, then photo by photo the rest."""
-        ended: dict[int, Localization] = {}
-        queries: dict[int, _Query] = {}
         self._photos = {}
-        for place, query in enumerate(opened):
-            if isinstance(query, Localization):
-                ended[place] = query
-                continue
-            try:
-                features = self._look(query, 0)
-            except InputError as exc:
-                ended[place] = replace(query.found, state="unreadable", detail=str(exc))
-                continue
-            self._photos[query.key] = features
-            query = replace(query, found=replace(query.found, num_keypoints=len(features), keypoints=features.keypoints))
-            if len(features) < MIN_POINTS:
-                ended[place] = replace(query.found, state="no features", detail=f"{len(features)} keypoints")
+        seen = [one if isinstance(one, Localization) else self._see(one) for one in opened]
+        queries = {one.key: one for one in seen if isinstance(one, _Query)}
+        alikes = self._look_alikes(queries)
+        turns = self._turn(queries, alikes)
+        for one in seen:
+            if isinstance(one, Localization):
+                yield one
             else:
-                queries[place] = query
-        keys = [query.key for query in queries.values()]
-        alikes = self._look_alikes(keys)
-        turned = self._turn({q.key: q for q in queries.values()}, alikes)
-        results = []
-        for place in range(len(opened)):
-            if place in ended:
-                results.append(ended[place])
-            else:
-                query = queries[place]
-                results.append(self._locate(query, alikes[query.key], turned.get(query.key, 0)))
-            report(place + 1)
-        self._photos = {}
-        return results
+                yield self._locate(one, alikes[one.key], turns.get(one.key, 0))
+
+    def _see(self, query: _Query) -> _Query | Localization:
+        """Takes the features of a photo into `_photos`."""
+        try:
+            features = self._look(query, 0)
+        except InputError as exc:
+            return replace(query.found, state="unreadable", detail=str(exc))
+        if len(features) < MIN_POINTS:
+            return replace(query.found, state="no features", detail=f"{len(features)} keypoints")
+        self._photos[query.key] = features
+        return query
 
     def _features(self, name: str) -> Features:
         return self._photos[name] if name in self._photos else self.run.features[name]
@@ -300,12 +296,12 @@ class Localizer:
             raise InputError(f"{query.path}: smaller than {MIN_EDGE_PX} pixels, perhaps after it was reduced.")
         return self.extractor.extract(photo)
 
-    def _look_alikes(self, keys: Sequence[str]) -> dict[str, list[str]]:
+    def _look_alikes(self, keys: Iterable[str]) -> dict[str, list[str]]:
         photos = {key: self._photos[key] for key in keys}
         return self.scene.look_alikes(photos, self.settings.make_retriever(), self.options.neighbors)
 
     def _turn(self, queries: Mapping[str, _Query], alikes: dict[str, list[str]]) -> dict[str, int]:
-        """Turns the photos that lie in the eyes of the model; key -> quarters clockwise. Updates features, look-alikes."""
+        """Turns photos that lie in the eyes of the model, and updates their look-alikes; key -> quarters clockwise."""
         if self.settings.upright.upright != "auto" or is_rotation_invariant(self.extractor):
             return {}
         turns: dict[str, int] = {}
@@ -321,7 +317,7 @@ class Localizer:
             if turn:
                 turns[key], self._photos[key] = turn, views[turn]
         if turns:
-            alikes |= self._look_alikes(list(turns))
+            alikes |= self._look_alikes(turns)
         return turns
 
     def _locate(self, query: _Query, candidates: Sequence[str], turn: int) -> Localization:
