@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from .extraction import extract_features as extract_features
     from .images import list_images as list_images
     from .images import read_photo as read_photo
-    from .localization import Localization as Localization
     from .localization import Localizer as Localizer
     from .localization import localize as localize
+    from .localization_result import Localization as Localization
     from .localized_model import write_localized_model as write_localized_model
     from .mapping import map_database as map_database
     from .matchers import match as match
@@ -50,7 +50,7 @@ _HOMES = {
     "Features": "types",
     "FrameMatcher": "pair",
     "LgsfmError": "errors",
-    "Localization": "localization",
+    "Localization": "localization_result",
     "Localizer": "localization",
     "MatchStore": "store",
     "Matches": "types",

@@ -8,9 +8,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from .absolute_pose import MIN_POINTS, AbsolutePose, AbsolutePoseOptions, Correspondences, estimate_absolute_pose
+from .absolute_pose import MIN_POINTS, AbsolutePoseOptions, Correspondences, estimate_absolute_pose
 from .batches import Batches, PreparedImages
 from .cameras import Camera
 from .errors import InputError, PoseError
@@ -28,6 +27,7 @@ from .extractors import ExtractorOptions, is_rotation_invariant
 from .finished import FinishedRun
 from .images import MIN_EDGE_PX, ImageHeader, list_images, read_header, read_photo
 from .known_scene import KnownScene
+from .localization_result import LOCALIZED, Localization, best_images
 from .matchers import best_batch
 from .options import Options, option
 from .pair import camera_of
@@ -35,23 +35,12 @@ from .settings import OF_THE_MOMENT, RunOptions, Settings, flag_fields
 from .types import Features, Matches, Progress
 from .upright import Ballot, UprightOptions, ballot, elect_turn, vote
 
-__all__ = ["STATES", "Localization", "LocalizationOptions", "Localizer", "localize"]
+__all__ = ["LocalizationOptions", "Localizer", "localize"]
 
-LOCALIZED = "localized"
-STATES = {  # of a photo -> what to do about it
-    LOCALIZED: "",
-    "unreadable": "Convert or replace the file.",
-    "no features": "The photo is blank, blurred, dark or too small. Take another one.",
-    "no candidate": "No photo of the model looks like it. Raise --neighbors if it shows the place all the same.",
-    "few matches": "It hardly shows what the model shows. Raise --neighbors, or add photos between to the model.",
-    "few 3D points": "It shows a part of the scene that the model has no points of. Add photos of it to the model.",
-    "pose not reliable": "Most likely it shows another place, or its focal length is wrong: say it with --camera.",
-}
 CHUNK = 256  # photos whose features are in memory, 1 MB each
 PREPARED_IMAGES = 64  # of the model, in memory, on the device
 BALLOTS = 512  # of images of the model, 256 kB each
 VOTERS = 60  # images of the model that are asked which way up a photo is
-BEST_IMAGES = 5  # of the model that are named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,83 +53,6 @@ class LocalizationOptions(AbsolutePoseOptions):
     batch_size: int = option(0, "pairs handed to the matcher at once; 0 is what it likes best", minimum=0, maximum=256)
     weights_dir: str = option("", "folder that holds the weights of the networks")
     offline: bool = option(False, "never use the network")
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Localization:
-    """What was found out about one photo.
-
-    name: the path of the file, as it was given
-    image_name: its name in a model, relative to the folder it was found in
-    state: "localized", or why not: one of `STATES`
-    detail: more about the state, for people
-    pose: where it was taken, in the world of the model; None unless localized
-    camera: the intrinsics, and in ``source`` where they came from; None if unreadable
-    camera_id: the camera of the model that these are, or None
-    turned_deg: how far clockwise the photo was turned, beyond its EXIF orientation, to be matched
-    num_keypoints: of the photo
-    num_images: of the model, that it was matched with
-    num_matches: in all
-    num_correspondences: keypoints with a 3D point, each counted once for each of its points
-    num_inliers: keypoints that agree with the best pose found, though it may not be reliable
-    best_images: names of the images of the model that it matches best, and the number of inliers (of matches, where
-        there is no pose) with each
-    keypoints: (N, 2) float32 [px] of the stored photo
-    observations: (num_inliers, 2) int64, rows (keypoint, id of the 3D point in the model) of the inliers
-    """
-
-    name: str
-    image_name: str
-    state: str
-    detail: str = ""
-    pose: AbsolutePose | None = None
-    camera: Camera | None = None
-    camera_id: int | None = None
-    turned_deg: int = 0
-    num_keypoints: int = 0
-    num_images: int = 0
-    num_matches: int = 0
-    num_correspondences: int = 0
-    num_inliers: int = 0
-    best_images: tuple[tuple[str, int], ...] = ()
-    keypoints: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32), repr=False)
-    observations: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64), repr=False)
-
-    @property
-    def is_localized(self) -> bool:
-        """Whether there is a pose."""
-        return self.pose is not None
-
-    @property
-    def inlier_ratio(self) -> float:
-        """Inliers per correspondence."""
-        return self.num_inliers / self.num_correspondences if self.num_correspondences else 0.0
-
-    @property
-    def hint(self) -> str:
-        """What to do about the state."""
-        return STATES[self.state]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able values, without keypoints and observations."""
-        skipped = ("pose", "camera", "keypoints", "observations", "best_images")
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skipped}
-        values |= {"inlier_ratio": round(self.inlier_ratio, 4), "hint": self.hint}
-        values["best_images"] = [{"name": name, "inliers": count} for name, count in self.best_images]
-        values["camera"] = None if self.camera is None else dataclasses.asdict(self.camera)
-        if self.pose is not None:
-            values |= {
-                "cam_from_world": {
-                    "quaternion_wxyz": self.pose.quaternion_wxyz.tolist(),
-                    "translation": self.pose.translation.tolist(),
-                },
-                "centre": self.pose.centre.tolist(),
-                "median_error_px": self.pose.median_error_px,
-                "rotation_sigma_deg": self.pose.rotation_sigma_deg,
-                "centre_sigma": self.pose.centre_sigma,
-                "covariance": self.pose.covariance.tolist(),
-            }
-        return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -333,7 +245,7 @@ class Localizer:
             num_images=len(matches),
             num_matches=sum(map(len, matches.values())),
             num_correspondences=len(pairs),
-            best_images=_best({name: len(one) for name, one in matches.items()}),
+            best_images=best_images({name: len(one) for name, one in matches.items()}),
         )
         if found.num_matches < self.options.min_inliers:
             return replace(found, state="few matches", detail=f"{found.num_matches} matches")
@@ -352,7 +264,7 @@ class Localizer:
             camera=pose.camera,
             num_inliers=len(observations),
             observations=observations,
-            best_images=_best(self._inliers_by_image(matches, observations)),
+            best_images=best_images(self._inliers_by_image(matches, observations)),
         )
 
     def _match(self, key: str, candidates: Sequence[str]) -> dict[str, Matches]:
@@ -447,8 +359,3 @@ def _check_identity(run: FinishedRun, identity: Mapping[str, Any]) -> None:
             f"{', '.join(differing)} differ, and features of new photos would not match. Install the version or the "
             "weights of then, or run `lgsfm reconstruct` again."
         )
-
-
-def _best(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(item for item in ranked[:BEST_IMAGES] if item[1])

@@ -12,7 +12,7 @@ import pycolmap
 
 from .cameras import PIXEL_CENTRE
 from .errors import CacheError, InputError
-from .localization import Localization
+from .localization_result import Localization
 from .poses import read_reconstruction
 from .workspace import Workspace
 

@@ -18,12 +18,11 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"localized_model"},
     {"localization"},
-    {"known_scene"},
+    {"known_scene", "localized_model"},
     {"finished"},
     {"pipeline", "pair", "speed"},
-    {"workspace", "forecast"},
+    {"workspace", "forecast", "localization_result"},
     {"summary", "rates"},
     {"settings", "estimate"},
     {

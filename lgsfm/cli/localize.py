@@ -11,7 +11,8 @@ from typing import Any
 from ..cameras import ESTIMATED
 from ..errors import ReconstructionError
 from ..files import write_text
-from ..localization import Localization, LocalizationOptions, Localizer
+from ..localization import LocalizationOptions, Localizer
+from ..localization_result import Localization
 from ..localized_model import check_folder, write_localized_model
 from .flags import add_options, folder, given_options
 from .terminal import Terminal
