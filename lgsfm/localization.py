@@ -14,11 +14,11 @@ from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from .absolute_pose import MIN_POINTS, AbsolutePoseOptions, Correspondences, estimate_absolute_pose
+from .absolute_pose import MIN_POINTS, AbsolutePose, AbsolutePoseOptions, Correspondences, estimate_absolute_pose
 from .batches import Batches, PreparedImages
 from .cameras import Camera
 from .errors import InputError, PoseError
@@ -40,6 +40,7 @@ __all__ = ["LocalizationOptions", "Localizer", "localize"]
 CHUNK = 256  # photos whose features are in memory, 1 MB each
 PREPARED_IMAGES = 64  # of the model, in memory, on the device
 BALLOTS = 512  # of images of the model, 256 kB each
+CLEARLY_MORE = 1.2  # times the inliers, with which the focal length is not that of the camera of the same size
 VOTERS = 60  # images of the model that are asked which way up a photo is
 
 
@@ -55,6 +56,14 @@ class LocalizationOptions(AbsolutePoseOptions):
     offline: bool = option(False, "never use the network")
 
 
+class _Choice(NamedTuple):
+    """Intrinsics that a photo may have."""
+
+    camera: Camera
+    camera_id: int | None  # in the model
+    is_fixed: bool  # whether its focal length is known
+
+
 @dataclass(frozen=True, eq=False)
 class _Query:
     """A photo that can be read, and what is known of it before it is matched."""
@@ -63,12 +72,7 @@ class _Query:
     path: Path
     found: Localization
     orientation: int
-    is_fixed: bool  # its focal length
-
-    @property
-    def camera(self) -> Camera:
-        assert self.found.camera is not None
-        return self.found.camera
+    cameras: tuple[_Choice, ...]  # that it may have, the likeliest first
 
 
 class Localizer:
@@ -159,19 +163,21 @@ class Localizer:
             header = read_header(path)
         except InputError as exc:
             return replace(found, state="unreadable", detail=str(exc))
-        camera, camera_id, is_fixed = self._camera(path, header)
+        cameras = self._cameras(path, header)
         code = 1 if self.settings.upright.upright == "off" else header.exif.orientation
-        found = replace(found, camera=camera, camera_id=camera_id)
-        return _Query(f"\n{next(self._numbers)}", path, found, code, is_fixed)
+        found = replace(found, camera=cameras[0].camera, camera_id=cameras[0].camera_id)
+        return _Query(f"\n{next(self._numbers)}", path, found, code, cameras)
 
-    def _camera(self, path: Path, header: ImageHeader) -> tuple[Camera, int | None, bool]:
-        """The camera of a photo, its number in the model, and whether its focal length is known."""
+    def _cameras(self, path: Path, header: ImageHeader) -> tuple[_Choice, ...]:
+        """The cameras that a photo may have. One of the model that shares no more than the size with it is not sure."""
         if self.given_camera is not None:
-            return camera_of(str(path), header.size, self.given_camera), None, True
+            return (_Choice(camera_of(str(path), header.size, self.given_camera), None, True),)
+        own = _Choice(camera_of(str(path), header.size), None, False)
         camera_id = self.scene.camera_id(header)
-        if camera_id is not None:
-            return self.scene.camera(camera_id), camera_id, True
-        return camera_of(str(path), header.size), None, False
+        if camera_id is None:
+            return (own,)
+        known = _Choice(self.scene.camera(camera_id), camera_id, True)
+        return (known, own) if own.camera.is_guess else (known,)
 
     def _localize_chunk(self, opened: Sequence[_Query | Localization]) -> Iterator[Localization]:
         """Features of some photos, then their look-alikes, then photo by photo the rest."""
@@ -254,7 +260,7 @@ class Localizer:
         points = self.scene.positions(pairs[:, 1])
         guesses = Correspondences(features.keypoints[pairs[:, 0]], points, pairs[:, 0], votes)
         try:
-            pose = estimate_absolute_pose(guesses, query.camera, self.options, is_fixed=query.is_fixed)
+            pose, camera_id = self._pose(guesses, query.cameras)
         except PoseError as exc:
             return replace(found, state="pose not reliable", detail=str(exc), num_inliers=exc.num_inliers)
         observations = pairs[pose.inliers]
@@ -262,10 +268,31 @@ class Localizer:
             found,
             pose=pose,
             camera=pose.camera,
+            camera_id=camera_id,
             num_inliers=len(observations),
             observations=observations,
             best_images=best_images(self._inliers_by_image(matches, observations)),
         )
+
+    def _pose(self, guesses: Correspondences, choices: Sequence[_Choice]) -> tuple[AbsolutePose, int | None]:
+        """The pose by the likeliest camera, or by one with which clearly more fits, and the number of that camera.
+
+        Raises:
+            PoseError: there is none with any of them; of the likeliest one.
+        """
+        best: tuple[AbsolutePose, int | None] | None = None
+        first_error: PoseError | None = None
+        for camera, camera_id, is_fixed in choices:
+            try:
+                pose = estimate_absolute_pose(guesses, camera, self.options, is_fixed=is_fixed)
+            except PoseError as exc:
+                first_error = first_error or exc
+                continue
+            if best is None or pose.inliers.sum() > CLEARLY_MORE * best[0].inliers.sum():
+                best = pose, camera_id
+        if best is None:
+            raise first_error or PoseError(0, len(guesses.pixels))
+        return best
 
     def _match(self, key: str, candidates: Sequence[str]) -> dict[str, Matches]:
         """The matches of a photo with images of the model."""

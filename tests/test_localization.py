@@ -137,6 +137,22 @@ def test_an_unknown_focal_length_is_estimated_and_that_is_said(localizer, courty
     assert distance < 0.4
 
 
+def test_a_camera_that_shares_no_more_than_the_size_gives_way_to_a_better_one(
+    localizer, courtyard, tmp_path, monkeypatch
+):
+    bare = tmp_path / "bare.png"
+    Image.fromarray(read_photo(photo(courtyard, LEFT_OUT[0])).rgb).save(bare)
+    known = localizer.scene.camera(1)
+    wrong = Camera(known.model, known.size, (1.5 * known.params[0], *known.params[1:]), known.source)
+    monkeypatch.setattr(localizer.scene, "camera_id", lambda header: 1)
+    (one,) = localizer.localize(bare)
+    assert (one.camera, one.camera_id) == (known, 1)
+    monkeypatch.setattr(localizer.scene, "camera", lambda number: wrong)
+    (one,) = localizer.localize(bare)
+    assert (one.camera.source, one.camera_id) == ("estimated from the matches", None)
+    assert one.camera.focal_px == pytest.approx(known.focal_px, rel=0.03)
+
+
 def test_a_lying_photo_without_exif_is_turned(courtyard, tmp_path):
     if not lgsfm.weights.find("aliked-n16") or not lgsfm.weights.find("lightglue-aliked"):
         pytest.skip("the weights of aliked-n16 or lightglue-aliked are not on this computer")
