@@ -76,8 +76,8 @@ def test_photos_that_were_left_out_are_located(localizer, courtyard, errors):
         assert (one.state, one.hint, one.is_localized) == ("localized", "", True)
         angle, distance = errors(one.pose, name)
         assert angle < 0.3
-        assert distance < 0.05  # the courtyard is 12 units wide
-        assert one.num_inliers == len(one.observations) == one.pose.inliers.sum() > 100
+        assert distance < 0.05  # the cameras are about 10 units from what they see
+        assert one.num_inliers == len(one.observations) == one.pose.inliers.sum() > 60
         assert one.num_inliers <= one.num_correspondences == len(one.pose.inliers)
         assert one.camera.source == "camera 1 of the model"
         assert one.num_images == len(KNOWN)
@@ -109,7 +109,7 @@ def test_the_most_similar_images_are_the_candidates(output, courtyard, errors):
     (one,) = lgsfm.localize(output, photo(courtyard, LEFT_OUT[0]), neighbors=3)
     assert one.num_images == 3
     assert errors(one.pose, LEFT_OUT[0])[0] < 0.5
-    assert {name for name, _ in one.best_images} == set(views(5, 7, 4)) or len(one.best_images) == 3
+    assert {name for name, _ in one.best_images} > set(views(5, 7))  # those beside it
 
 
 @pytest.mark.parametrize("code", [1, 3, 6, 8])
