@@ -162,7 +162,7 @@ class Localizer:
         try:
             header = read_header(path)
         except InputError as exc:
-            return replace(found, state="unreadable", detail=str(exc))
+            return replace(found, state="unreadable", detail=_reason(exc, path))
         cameras = self._cameras(path, header)
         code = 1 if self.settings.upright.upright == "off" else header.exif.orientation
         found = replace(found, camera=cameras[0].camera, camera_id=cameras[0].camera_id)
@@ -197,7 +197,7 @@ class Localizer:
         try:
             features = self._look(query, 0)
         except InputError as exc:
-            return replace(query.found, state="unreadable", detail=str(exc))
+            return replace(query.found, state="unreadable", detail=_reason(exc, query.path))
         if len(features) < MIN_POINTS:
             return replace(query.found, state="no features", detail=f"{len(features)} keypoints")
         self._photos[query.key] = features
@@ -360,6 +360,11 @@ def query_files(queries: Iterable[str | Path]) -> list[tuple[str, Path]]:
         else:
             found.setdefault(query, query.name)
     return [(name, path) for path, name in found.items()]
+
+
+def _reason(exc: InputError, path: Path) -> str:
+    """What is wrong with a photo, without its name."""
+    return str(exc).removeprefix(f"{path}: ").rstrip(".")
 
 
 def _settings_of(run: FinishedRun, options: LocalizationOptions) -> Settings:

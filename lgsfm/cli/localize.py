@@ -31,9 +31,9 @@ def add_commands(commands: Any) -> None:
         "Nothing in its folder is changed. Exit code 1 if no photo could be located.",
     )
     command.set_defaults(command=_localize)
-    command.add_argument("output", type=folder, metavar="MODEL_OUT", help="output folder of lgsfm reconstruct")
+    command.add_argument("run", type=folder, metavar="MODEL_OUT", help="output folder of lgsfm reconstruct")
     command.add_argument("queries", nargs="+", type=folder, metavar="QUERY", help="photos, and folders of photos")
-    command.add_argument("-o", "--output-file", type=Path, metavar="FILE", help="write what was found as JSON, too")
+    command.add_argument("-o", "--output", type=Path, metavar="FILE", help="write what was found as JSON, too")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument(
         "--write-model", type=folder, metavar="DIR", help="write a COLMAP model: that of the run and the located photos"
@@ -54,9 +54,9 @@ def add_commands(commands: Any) -> None:
 def _localize(arguments: argparse.Namespace, terminal: Terminal) -> None:
     options = LocalizationOptions(**given_options(arguments, LocalizationOptions))
     if arguments.write_model:
-        check_folder(arguments.output, arguments.write_model)
+        check_folder(arguments.run, arguments.write_model)
     with Localizer(
-        arguments.output,
+        arguments.run,
         image_dir=arguments.image_dir,
         camera=arguments.camera,
         options=options,
@@ -66,12 +66,12 @@ def _localize(arguments: argparse.Namespace, terminal: Terminal) -> None:
     terminal.close()
     text = json.dumps([one.to_dict() for one in found], indent=2, ensure_ascii=False)
     print(text if arguments.json else table(found), flush=True)
-    if arguments.output_file:
-        write_text(arguments.output_file, text + "\n")
+    if arguments.output:
+        write_text(arguments.output, text + "\n")
     if not any(one.is_localized for one in found):
-        raise ReconstructionError(f"None of {len(found)} photos could be located in {arguments.output}.")
+        raise ReconstructionError(f"None of {len(found)} photos could be located in {arguments.run}.")
     if arguments.write_model:
-        names = write_localized_model(arguments.output, found, arguments.write_model)
+        names = write_localized_model(arguments.run, found, arguments.write_model)
         terminal.say(f"Model with {len(names)} more photos: {arguments.write_model}")
 
 
