@@ -21,7 +21,7 @@ import numpy as np
 from .absolute_pose import MIN_POINTS, AbsolutePose, AbsolutePoseOptions, Correspondences, estimate_absolute_pose
 from .batches import Batches, PreparedImages
 from .cameras import Camera
-from .errors import InputError, PoseError
+from .errors import InputError, LgsfmError, PoseError
 from .exif import turned_clockwise
 from .extractors import ExtractorOptions, is_rotation_invariant
 from .finished import FinishedRun
@@ -105,11 +105,16 @@ class Localizer:
         self.options = options or LocalizationOptions()
         self.given_camera = camera
         self.run = FinishedRun(Path(output), None if image_dir is None else Path(image_dir))
-        self.scene = KnownScene(self.run)
-        self.settings = _settings_of(self.run, self.options)
-        self.extractor = self.settings.make_extractor(self.settings.run.features, progress=weights_progress)
-        _check_identity(self.run, self.extractor.identity)
-        self.matcher = self.settings.make_matcher(self.settings.run.matcher, self.extractor, progress=weights_progress)
+        try:
+            self.scene = KnownScene(self.run)
+            self.settings = _settings_of(self.run, self.options)
+            run = self.settings.run
+            self.extractor = self.settings.make_extractor(run.features, progress=weights_progress)
+            _check_identity(self.run, self.extractor.identity)
+            self.matcher = self.settings.make_matcher(run.matcher, self.extractor, progress=weights_progress)
+        except LgsfmError:
+            self.close()
+            raise
         self._numbers = count()  # never the same again: prepared photos are kept under them
         self._photos: dict[str, Features] = {}
         prepared = PreparedImages(self._features, self.matcher, PREPARED_IMAGES)
@@ -118,7 +123,8 @@ class Localizer:
 
     def close(self) -> None:
         """Closes the files of the run."""
-        self.run.features.close()
+        if "features" in vars(self.run):  # they were opened
+            self.run.features.close()
 
     def __enter__(self) -> Self:
         return self
@@ -162,7 +168,7 @@ class Localizer:
         try:
             header = read_header(path)
         except InputError as exc:
-            return replace(found, state="unreadable", detail=_reason(exc, path))
+            return replace(found, state="unreadable", detail=_without(exc, f"{path}: "))
         cameras = self._cameras(path, header)
         code = 1 if self.settings.upright.upright == "off" else header.exif.orientation
         found = replace(found, camera=cameras[0].camera, camera_id=cameras[0].camera_id)
@@ -197,7 +203,7 @@ class Localizer:
         try:
             features = self._look(query, 0)
         except InputError as exc:
-            return replace(query.found, state="unreadable", detail=_reason(exc, query.path))
+            return replace(query.found, state="unreadable", detail=_without(exc, f"{query.path}: "))
         if len(features) < MIN_POINTS:
             return replace(query.found, state="no features", detail=f"{len(features)} keypoints")
         self._photos[query.key] = features
@@ -262,7 +268,12 @@ class Localizer:
         try:
             pose, camera_id = self._pose(guesses, query.cameras)
         except PoseError as exc:
-            return replace(found, state="pose not reliable", detail=str(exc), num_inliers=exc.num_inliers)
+            return replace(
+                found,
+                state="pose not reliable",
+                detail=_without(exc, "no reliable pose: "),
+                num_inliers=exc.num_inliers,
+            )
         observations = pairs[pose.inliers]
         return replace(
             found,
@@ -362,9 +373,9 @@ def query_files(queries: Iterable[str | Path]) -> list[tuple[str, Path]]:
     return [(name, path) for path, name in found.items()]
 
 
-def _reason(exc: InputError, path: Path) -> str:
-    """What is wrong with a photo, without its name."""
-    return str(exc).removeprefix(f"{path}: ").rstrip(".")
+def _without(exc: LgsfmError, prefix: str) -> str:
+    """What an error says, without what is said elsewhere."""
+    return str(exc).removeprefix(prefix).rstrip(".")
 
 
 def _settings_of(run: FinishedRun, options: LocalizationOptions) -> Settings:
