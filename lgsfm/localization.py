@@ -18,42 +18,29 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from .absolute_pose import MIN_POINTS, AbsolutePose, AbsolutePoseOptions, Correspondences, estimate_absolute_pose
+from .absolute_pose import MIN_POINTS, AbsolutePose, Correspondences, estimate_absolute_pose
 from .batches import Batches, PreparedImages
 from .cameras import Camera
 from .errors import InputError, LgsfmError, PoseError
 from .exif import turned_clockwise
-from .extractors import ExtractorOptions, is_rotation_invariant
+from .extractors import is_rotation_invariant
 from .finished import FinishedRun
 from .images import MIN_EDGE_PX, ImageHeader, list_images, read_header, read_photo
 from .known_scene import KnownScene
+from .localization_options import LocalizationOptions, check_identity, settings_of
 from .localization_result import LOCALIZED, Localization, best_images
 from .matchers import best_batch
-from .options import Options, option
 from .pair import camera_of
-from .settings import OF_THE_MOMENT, RunOptions, Settings, flag_fields
 from .types import Features, Matches, Progress
-from .upright import Ballot, UprightOptions, ballot, elect_turn, vote
+from .upright import Ballot, ballot, elect_turn, vote
 
-__all__ = ["LocalizationOptions", "Localizer", "localize"]
+__all__ = ["Localizer", "localize"]
 
 CHUNK = 256  # photos whose features are in memory, 1 MB each
 PREPARED_IMAGES = 64  # of the model, in memory, on the device
 BALLOTS = 512  # of images of the model, 256 kB each
 CLEARLY_MORE = 1.2  # times the inliers, with which the focal length is not that of the camera of the same size
 VOTERS = 60  # images of the model that are asked which way up a photo is
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocalizationOptions(AbsolutePoseOptions):
-    """How photos are located, and on which machine; all other choices are those of the run."""
-
-    neighbors: int = option(20, "images of the model that each photo is matched with, the most similar ones", minimum=1)
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps; auto takes a GPU if there is one")
-    threads: int = option(-1, "CPU threads of the networks; -1 takes all cores", minimum=-1)
-    batch_size: int = option(0, "pairs handed to the matcher at once; 0 is what it likes best", minimum=0, maximum=256)
-    weights_dir: str = option("", "folder that holds the weights of the networks")
-    offline: bool = option(False, "never use the network")
 
 
 class _Choice(NamedTuple):
@@ -107,10 +94,10 @@ class Localizer:
         self.run = FinishedRun(Path(output), None if image_dir is None else Path(image_dir))
         try:
             self.scene = KnownScene(self.run)
-            self.settings = _settings_of(self.run, self.options)
+            self.settings = settings_of(self.run, self.options)
             run = self.settings.run
             self.extractor = self.settings.make_extractor(run.features, progress=weights_progress)
-            _check_identity(self.run, self.extractor.identity)
+            check_identity(self.run, self.extractor.identity)
             self.matcher = self.settings.make_matcher(run.matcher, self.extractor, progress=weights_progress)
         except LgsfmError:
             self.close()
@@ -376,29 +363,3 @@ def query_files(queries: Iterable[str | Path]) -> list[tuple[str, Path]]:
 def _without(exc: LgsfmError, prefix: str) -> str:
     """What an error says, without what is said elsewhere."""
     return str(exc).removeprefix(prefix).rstrip(".")
-
-
-def _settings_of(run: FinishedRun, options: LocalizationOptions) -> Settings:
-    """The choices of a run as far as features, matches and retrieval depend on them, on this machine."""
-    stages: list[type[Options]] = [RunOptions, ExtractorOptions, UprightOptions]
-    kept = {field.name for stage in stages for field, _ in stage.fields()} - {*OF_THE_MOMENT, "threads"}
-    kept |= {flag.field.name for flag in flag_fields() if flag.owners}
-    flags = {name: value for name, value in run.workspace.recorded_flags().items() if name in kept}
-    for kind, key in (("features", "extractor"), ("matcher", "matcher")):  # what "auto" was
-        if key in run.options:
-            flags[kind] = run.options[key][key]
-    for name in ("device", "threads", "batch_size", "weights_dir", "offline"):
-        flags[name] = getattr(options, name)
-    return Settings.from_flags(flags)
-
-
-def _check_identity(run: FinishedRun, identity: Mapping[str, Any]) -> None:
-    """Raises `InputError` unless the features of the run are what the extractor makes now."""
-    recorded = run.features.identity
-    if recorded != identity:
-        differing = [key for key in sorted({*recorded, *identity}) if recorded.get(key) != identity.get(key)]
-        raise InputError(
-            f"{run.features.path} was made by another {identity.get('extractor')} than the one here: "
-            f"{', '.join(differing)} differ, and features of new photos would not match. Install the version or the "
-            "weights of then, or run `lgsfm reconstruct` again."
-        )

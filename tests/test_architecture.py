@@ -19,7 +19,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"localization"},
-    {"known_scene", "localized_model"},
+    {"known_scene", "localization_options", "localized_model"},
     {"finished"},
     {"pipeline", "pair", "speed"},
     {"workspace", "forecast", "localization_result"},

@@ -11,7 +11,8 @@ from typing import Any
 from ..cameras import ESTIMATED
 from ..errors import ReconstructionError
 from ..files import write_text
-from ..localization import LocalizationOptions, Localizer
+from ..localization import Localizer
+from ..localization_options import LocalizationOptions
 from ..localization_result import Localization
 from ..localized_model import check_folder, write_localized_model
 from .flags import add_options, folder, given_options
