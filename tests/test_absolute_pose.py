@@ -61,9 +61,25 @@ def test_too_few_or_impossible_points_are_no_pose():
         estimate_absolute_pose(random, CAMERA, OPTIONS, is_fixed=True)
 
 
+def test_a_pose_that_few_keypoints_agree_with_is_not_reliable():
+    right, rng = scene(24), np.random.default_rng(3)
+    wrong = scene(200, seed=4)._replace(points=rng.uniform(-5, 5, (200, 3)), keypoints=np.arange(24, 224))
+    with pytest.raises(PoseError, match=r"2[4-6] inliers of 224 matches, less than 20%"):
+        estimate_absolute_pose(joined(right, wrong), CAMERA, OPTIONS, is_fixed=True)
+
+
+def test_a_pose_that_the_points_leave_open_is_not_reliable():
+    rng = np.random.default_rng(5)
+    seen = np.array([0, 0, 5.0]) + rng.uniform(-0.05, 0.05, (40, 3))  # all in a corner of the photo
+    pixels = CAMERA.colmap.img_from_cam(seen) - PIXEL_CENTRE + rng.normal(0, 0.7, (40, 2))
+    found = Correspondences(pixels, seen @ ROTATION + CENTRE, np.arange(40), np.ones(40, int))
+    with pytest.raises(PoseError, match=r"which leave open where the camera (was|looked)"):
+        estimate_absolute_pose(found, CAMERA, OPTIONS, is_fixed=True)
+
+
 def test_the_focal_length_is_estimated_where_it_is_a_guess_and_refined_where_it_is_not_fixed():
     found = scene(300, noise_px=0.3)
-    wrong = Camera("SIMPLE_PINHOLE", (1000, 800), (1200.0, 500.0, 400.0), GUESS)
+    wrong = Camera("SIMPLE_PINHOLE", (1000, 800), (2600.0, 500.0, 400.0), GUESS)
     pose = estimate_absolute_pose(found, wrong, OPTIONS, is_fixed=False)
     assert pose.camera.focal_px == pytest.approx(900, rel=0.03)
     assert pose.camera.source == "estimated from the matches"
