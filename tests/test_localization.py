@@ -109,7 +109,15 @@ def test_the_most_similar_images_are_the_candidates(output, courtyard, errors):
     (one,) = lgsfm.localize(output, photo(courtyard, LEFT_OUT[0]), neighbors=3)
     assert one.num_images == 3
     assert errors(one.pose, LEFT_OUT[0])[0] < 0.5
-    assert {name for name, _ in one.best_images} > set(views(5, 7))  # those beside it
+    assert "view05.jpg" in dict(one.best_images)  # the one beside it
+
+
+def test_a_photo_looks_most_like_itself(localizer):
+    scene = localizer.scene
+    photos = {f"\n{name}": scene.run.features[name] for name in KNOWN[:3]}
+    found = scene.look_alikes(photos, localizer.settings.make_retriever(), 2)
+    assert {key: best[0] for key, best in found.items()} == {f"\n{name}": name for name in KNOWN[:3]}
+    assert {len(best) for best in found.values()} == {2}
 
 
 @pytest.mark.parametrize("code", [1, 3, 6, 8])
