@@ -15,9 +15,18 @@ import numpy as np
 
 from .errors import CacheError
 from .options import digest
-from .types import Pair
+from .types import Pair, canonical_pair
 
-__all__ = ["VerifiedPair", "fingerprint", "read_inlier_matches", "read_verified_pairs"]
+__all__ = [
+    "DatabaseReport",
+    "VerifiedPair",
+    "fingerprint",
+    "matched_pairs",
+    "pair_id",
+    "read_inlier_matches",
+    "read_verified_pairs",
+    "report_on",
+]
 
 MAX_IMAGES = 2147483647  # COLMAP: pair_id = id1 * MAX_IMAGES + id2, with id1 < id2
 KINDS = {  # COLMAP's configurations of two views
@@ -31,6 +40,16 @@ KINDS = {  # COLMAP's configurations of two views
     7: "watermark",
     8: "multiple",
 }
+
+
+@dataclass(frozen=True)
+class DatabaseReport:
+    """What is in a database."""
+
+    num_images: int
+    num_pairs: int  # with matches
+    num_verified: int  # of them with a two-view geometry
+    num_inliers: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +75,42 @@ class VerifiedPair:
         return self.num_inliers > 0 and self.kind not in ("degenerate", "watermark", "undefined")
 
 
+def pair_id(id0: int, id1: int) -> int:
+    """COLMAP's number of a pair of images."""
+    return min(id0, id1) * MAX_IMAGES + max(id0, id1)
+
+
+def report_on(path: Path) -> DatabaseReport:
+    """What is in a database, in figures.
+
+    Raises:
+        CacheError: it cannot be read.
+    """
+    with _opened(path) as database:
+        counts = [database.execute(query).fetchone()[0] for query in COUNTS]
+    return DatabaseReport(*(int(count or 0) for count in counts))
+
+
+COUNTS = (
+    "SELECT count(*) FROM images",
+    "SELECT count(*) FROM matches WHERE rows > 0",
+    "SELECT count(*) FROM two_view_geometries WHERE rows > 0",
+    "SELECT sum(rows) FROM two_view_geometries",
+)
+
+
+def matched_pairs(path: Path) -> set[Pair]:
+    """The pairs with matches, by the names of their images, the lesser first.
+
+    Raises:
+        CacheError: the database cannot be read.
+    """
+    with _opened(path) as database:
+        names = dict(database.execute("SELECT image_id, name FROM images"))
+        ids = [divmod(row[0], MAX_IMAGES) for row in database.execute("SELECT pair_id FROM matches WHERE rows > 0")]
+    return {canonical_pair(names[first], names[second]) for first, second in ids}
+
+
 def read_verified_pairs(path: Path) -> dict[Pair, VerifiedPair]:
     """Each pair with matches, by the names of its images, the lesser first; where verification failed, without inliers.
 
@@ -67,9 +122,8 @@ def read_verified_pairs(path: Path) -> dict[Pair, VerifiedPair]:
         found = {}
         for pair_id, matches, inliers, config, qvec, tvec in database.execute(ALL_PAIRS):
             first, second = divmod(pair_id, MAX_IMAGES)
-            pair, is_swapped = (names[first], names[second]), names[first] > names[second]
-            rotation, direction = _pose(qvec, tvec, is_swapped)
-            found[pair[::-1] if is_swapped else pair] = VerifiedPair(
+            rotation, direction = _pose(qvec, tvec, is_swapped=names[first] > names[second])
+            found[canonical_pair(names[first], names[second])] = VerifiedPair(
                 matches, inliers or 0, KINDS.get(config or 0, "undefined"), rotation, direction
             )
     return found
@@ -83,7 +137,7 @@ ALL_PAIRS = """
 
 
 def _pose(
-    qvec: bytes | None, tvec: bytes | None, is_swapped: bool
+    qvec: bytes | None, tvec: bytes | None, *, is_swapped: bool
 ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
     """Rotation and unit translation of cam1_from_cam0 from COLMAP's quaternion (w, x, y, z) and translation."""
     if not qvec or not tvec:
@@ -111,9 +165,8 @@ def read_inlier_matches(path: Path, name0: str, name1: str) -> np.ndarray:
         ids = dict(database.execute("SELECT name, image_id FROM images WHERE name IN (?, ?)", (name0, name1)))
         if len(ids) < 2:
             return np.zeros((0, 2), np.int64)
-        first, second = sorted((ids[name0], ids[name1]))
         row = database.execute(
-            "SELECT data FROM two_view_geometries WHERE pair_id = ?", (first * MAX_IMAGES + second,)
+            "SELECT data FROM two_view_geometries WHERE pair_id = ?", (pair_id(*ids.values()),)
         ).fetchone()
     matches = np.frombuffer(row[0] if row and row[0] else b"", np.uint32).reshape(-1, 2).astype(np.int64)
     return matches[:, ::-1] if ids[name0] > ids[name1] else matches

@@ -65,10 +65,11 @@ class KnownScene:
         if name not in self._point_ids:
             points = self.images[name].points2D
             keypoints = self.run.features[name].keypoints
-            pixels = np.array([point.xy for point in points]).reshape(-1, 2) - PIXEL_CENTRE
+            # behind the keypoints of the first look may come those of a finer one, see `lgsfm.layers`
+            pixels = np.array([point.xy for point in points]).reshape(-1, 2)[: len(keypoints)] - PIXEL_CENTRE
             if pixels.shape != keypoints.shape or (np.abs(pixels - keypoints) > SAME_PX).any():
                 raise self._other_features(name)
-            ids = [point.point3D_id if point.has_point3D() else NO_POINT for point in points]
+            ids = [point.point3D_id if point.has_point3D() else NO_POINT for point in points[: len(keypoints)]]
             self._point_ids[name] = np.array(ids, np.int64)
         return self._point_ids[name]
 

@@ -22,9 +22,13 @@ LAYERS = [
     {"known_scene", "localization_options", "localized_model"},
     {"finished"},
     {"pipeline", "pair", "speed"},
+    {"run"},
+    {"doctor", "finer", "healer"},
     {"workspace", "forecast", "localization_result"},
     {"summary", "rates"},
     {"settings", "estimate"},
+    {"diagnosis"},
+    {"database_record", "healing", "remedies"},
     {
         "extraction",
         "upright",
@@ -35,8 +39,9 @@ LAYERS = [
         "evaluation",
         "two_view",
         "absolute_pose",
+        "diagnosis",
     },  # the stages
-    {"batches", "focal", "camera_groups", "view_graph"},  # what serves them
+    {"batches", "focal", "camera_groups", "view_graph", "layers"},  # what serves them
     {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
     {"registry", "store", "child", "principal_point", "poses", "files", "background", "machine", "masks", "rendering"},
@@ -45,6 +50,7 @@ LAYERS = [
     {"extractors"},
     {"codebook", "images", "models"},
     {"weights"},
+    {"observer"},
     {"types"},
     {"exif", "mask_pixels", "options"},
     {"errors"},

@@ -143,6 +143,7 @@ def test_the_output_folder_holds_what_is_documented_and_nothing_else(whole: tupl
         matches,
         "options.json",
         "pairs.txt",
+        "second-looks.json",
         "sparse",
         "summary.json",
     ]
@@ -202,7 +203,7 @@ def test_a_photo_replaced_under_its_name_is_computed_again(own_six: tuple[Path, 
     assert run("reconstruct", images, "-o", output, *SIFT).code == 0
     summary = summary_of(output)
     assert (summary["computed"]["extract"], summary["computed"]["match"]) == (1, 5)
-    assert summary["computed"]["database"] == 15
+    assert (summary["computed"]["database"], summary["reused"]["database"]) == (5, 10)  # what is verified is kept
 
 
 def test_a_photo_taken_away_is_gone_from_the_model(own_six: tuple[Path, Path]) -> None:

@@ -219,7 +219,7 @@ def test_a_run_whose_features_or_model_do_not_fit_is_refused(output, courtyard, 
     with pytest.raises(InputError, match="There is no model in"):
         lgsfm.localize(copy, query)
     shutil.copytree(output / "sparse", copy / "sparse")
-    lgsfm_run = run("extract", output.parent / "images", "-o", copy, *SIFT[:-1], "300")
+    lgsfm_run = run("extract", output.parent / "images", "-o", copy, *SIFT, "--max-edge-px", "500")
     assert lgsfm_run.code == 0, lgsfm_run.err
     with pytest.raises(InputError, match="not made of the features of the last command"):
         lgsfm.localize(copy, query)
