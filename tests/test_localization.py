@@ -19,7 +19,9 @@ from lgsfm.cameras import PIXEL_CENTRE, Camera
 from lgsfm.errors import InputError
 from lgsfm.evaluation import robust_similarity
 from lgsfm.exif import turn_upright
+from lgsfm.finished import FinishedRun
 from lgsfm.images import read_photo
+from lgsfm.known_scene import KnownScene
 from lgsfm.localization import Localizer
 from lgsfm.localization_result import STATES
 from lgsfm.poses import load_poses
@@ -103,6 +105,18 @@ def test_a_photo_of_the_model_is_found_where_it_is(localizer, output, courtyard)
     known = load_poses(output)[KNOWN[2]]
     assert angle_deg(one.pose.rotation, known.rotation) < 0.1
     assert one.best_images[0][0] == KNOWN[2]
+
+
+def test_keypoints_of_a_finer_look_may_follow_in_the_model(localizer, output):
+    run = FinishedRun(output)
+    first = {name: run.features[name].subset(np.arange(400)) for name in KNOWN}
+    run.features.close()
+    vars(run)["features"] = first
+    for name in KNOWN:
+        assert np.array_equal(KnownScene(run).point_ids(name), localizer.scene.point_ids(name)[:400])
+    first[KNOWN[0]] = first[KNOWN[0]].subset(np.arange(400)[::-1])
+    with pytest.raises(InputError, match="not made of the features"):
+        KnownScene(run).point_ids(KNOWN[0])
 
 
 def test_the_most_similar_images_are_the_candidates(output, courtyard, errors):
