@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pycolmap
 import pytest
@@ -25,6 +26,7 @@ from lgsfm.known_scene import KnownScene
 from lgsfm.localization import Localizer
 from lgsfm.localization_result import STATES
 from lgsfm.poses import load_poses
+from lgsfm.workspace import Workspace
 
 FLAGS = {"features": "sift", "max_edge_px": 800, "max_keypoints": 1500}
 KNOWN, LEFT_OUT = views(3, 4, 5, 7, 8, 9), views(6, 10)
@@ -233,19 +235,22 @@ def test_a_run_whose_features_or_model_do_not_fit_is_refused(output, courtyard, 
     with pytest.raises(InputError, match="There is no model in"):
         lgsfm.localize(copy, query)
     shutil.copytree(output / "sparse", copy / "sparse")
-    lgsfm_run = run("extract", output.parent / "images", "-o", copy, *SIFT, "--max-edge-px", "500")
-    assert lgsfm_run.code == 0, lgsfm_run.err
+    done = run("extract", output.parent / "images", "-o", copy, *SIFT, "--max-edge-px", "500")
+    assert done.code == 0, done.err
     with pytest.raises(InputError, match="not made of the features of the last command"):
         lgsfm.localize(copy, query)
-    options = json.loads((output / "options.json").read_text())
+
+
+def test_features_of_another_version_are_refused(output, courtyard, tmp_path):
+    copy = shutil.copytree(output, tmp_path / "out")
+    options = json.loads((copy / "options.json").read_text())
     other = {**options["extractor"], "version": 99}
-    shutil.copy(output / f"{next(output.glob('features-*.h5')).name}", copy / "f.h5")
     (copy / "options.json").write_text(json.dumps({**options, "extractor": other}))
-    (copy / "f.h5").rename(lgsfm.finished.Workspace(copy).features(other))
-    with lgsfm.store.h5py.File(lgsfm.finished.Workspace(copy).features(other), "a") as file:
+    features = next(copy.glob("features-*.h5")).rename(Workspace(copy).features(other))
+    with h5py.File(features, "a") as file:
         file.attrs["identity"] = json.dumps(other)
     with pytest.raises(InputError, match=r"made by another sift .* version differ"):
-        lgsfm.localize(copy, query)
+        lgsfm.localize(copy, photo(courtyard, LEFT_OUT[0]))
 
 
 # --------------------------------------------------------------------------------- the model with the photos
