@@ -168,16 +168,27 @@ def _diagnose(name: str, evidence: Evidence, graph: ViewGraph, tried: list[Pair]
         text += f"at most {numbers['matches']} matches, with {_other(best, name)}, and no pair agrees on one geometry"
         advice = "What looks alike there may be another thing. If it is the same, look closer."
         return result("failed verification", text, advice, "closer")
-    return _apart(name, evidence, graph, numbers, result)
+    return _apart(name, model, evidence, graph, numbers, result)
 
 
-def _apart(name: str, evidence: Evidence, graph: ViewGraph, numbers: dict[str, int], result: Any) -> Diagnosis:
+def _apart(
+    name: str, model: int | None, evidence: Evidence, graph: ViewGraph, numbers: dict[str, int], result: Any
+) -> Diagnosis:
     """Of an image with verified pairs that is not in the best model."""
     neighbors = graph.neighbors(name)
     inside = [other for other in neighbors if other in evidence.registered]
     component = graph.components[graph.component_of(name)]
     numbers["component"] = len(component)
-    numbers["inliers"] = max(graph.inliers(name, other) for other in neighbors)
+    counts = [graph.inliers(name, other) for other in neighbors]
+    numbers["inliers"] = max(counts)
+    if model:
+        text = f"it is in model {model} ({_photos(len(evidence.models[model]))}), "
+        if inside:
+            most = max(graph.inliers(name, other) for other in inside)
+            text += f"{len(inside)} verified pairs lead to the best model, at most {most} inliers"
+        else:
+            text += "no verified pair leads to the best model"
+        return result("own component", text, "See below what keeps the models apart.")
     if not evidence.registered & set(component):
         largest = f", the model another one ({len(evidence.registered)} photos)" if evidence.models else ""
         text = f"{_photos(len(neighbors))} tied to it, in a part of {_photos(len(component))} apart{largest}"
@@ -185,8 +196,6 @@ def _apart(name: str, evidence: Evidence, graph: ViewGraph, numbers: dict[str, i
         return result("own component", text, advice, "pairs", "closer")
     text = (
         f"{len(neighbors)} verified pairs, {len(inside)} with registered photos, at most {numbers['inliers']} inliers"
-        if neighbors
-        else ""
     )
     if evidence.models and len(inside) < 2:
         advice = "One pair makes no 3D point that it could see: it needs matches with two photos. Look closer."

@@ -88,8 +88,8 @@ class Healer:
                 that are there then.
         """
         while "map" not in self.looks.settled:
-            registered = set(models[0].registered) if models else set()
-            unregistered = [name for name in names if name not in registered]
+            settled = _settled(models)
+            unregistered = [name for name in names if name not in settled]
             before = self.stages.state(unregistered)
             had = [
                 look for look in (self._round(unregistered, is_finer=finer) for finer in (False, True)) if look.pairs
@@ -127,6 +127,13 @@ class Healer:
         return look
 
 
+def _settled(models: Sequence[ModelSummary]) -> set[str]:
+    """Images that need no help: those of the best model, and of models of other places, which share no image with it."""
+    best = set(models[0].registered) if models else set()
+    apart = [set(model.registered) for model in models[1:] if best.isdisjoint(model.registered)]
+    return best.union(*apart)
+
+
 def _hold(state: State) -> int:
     """How much the photos that were left out have to hold on to: the inliers of their verified pairs."""
     out = set(state.unregistered or ())
@@ -134,9 +141,9 @@ def _hold(state: State) -> int:
 
 
 def is_better(models: Sequence[ModelSummary], than: Sequence[ModelSummary]) -> bool:
-    """Whether the best model has more images, or as many while all models together have more."""
+    """Whether the best model has more images.
 
-    def rank(found: Sequence[ModelSummary]) -> tuple[int, int]:
-        return (found[0].num_reg_images if found else 0, len({name for model in found for name in model.registered}))
-
-    return rank(models) > rank(than)
+    Not whether there are more models beside it: photos of another place that a closer look ties together by what only
+    looks alike would count as a gain.
+    """
+    return (models[0].num_reg_images if models else 0) > (than[0].num_reg_images if than else 0)

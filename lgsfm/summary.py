@@ -20,6 +20,7 @@ from .settings import Settings
 
 __all__ = ["MODEL_FIELDS", "Summary", "Tally"]
 
+STAGES = ("extract", "pairs", "match", "finer", "database", "map")
 MODEL_FIELDS = (  # what is said of the models in sparse/
     "best_model",
     "diagnoses",
@@ -116,8 +117,8 @@ class Summary:
 
     def set_seconds(self, stage: str, seconds: float) -> None:
         """Notes the duration of a stage and the new total, which comes last."""
-        stages = {name: value for name, value in self.seconds.items() if name != "total"}
-        stages[stage] = round(seconds, 3)
+        known = {**self.seconds, stage: round(seconds, 3)}
+        stages = {name: known[name] for name in STAGES if name in known}
         self.seconds = {**stages, "total": round(sum(stages.values()), 3)}
 
     def finish(self, components: Sequence[Any]) -> None:

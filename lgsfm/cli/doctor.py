@@ -37,16 +37,12 @@ def lines(found: Examination) -> Iterable[str]:
         yield ""
         yield f"{reason}: {len(diagnoses)}"
         for each in diagnoses:
-            yield f"  {each.image}: {each.evidence}{_elsewhere(each)}"
+            yield f"  {each.image}: {each.evidence}"
         yield from (f"  -> {advice}" for advice in _advice(diagnoses))
     for split in found.splits:
         yield ""
         yield f"{split.evidence}"
         yield f"  -> {split.advice}{_try(split.command)}"
-
-
-def _elsewhere(each: Diagnosis) -> str:
-    return f" (in sparse/{each.model})" if each.model else ""
 
 
 def _advice(diagnoses: Sequence[Diagnosis]) -> list[str]:
