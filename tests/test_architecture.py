@@ -18,11 +18,13 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"localization"},
+    {"known_scene", "localization_options", "localized_model"},
     {"finished"},
     {"pipeline", "pair", "speed"},
     {"run"},
     {"doctor", "finer", "healer"},
-    {"workspace", "forecast"},
+    {"workspace", "forecast", "localization_result"},
     {"summary", "rates"},
     {"settings", "estimate"},
     {"diagnosis"},
@@ -36,7 +38,7 @@ LAYERS = [
         "mapping",
         "evaluation",
         "two_view",
-        "diagnosis",
+        "absolute_pose",
     },  # the stages
     {"mappers"},  # what serves them
     {"model_choice", "snapshots", "batches", "focal", "camera_groups", "layers"},
@@ -71,6 +73,9 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
         "poses",
         "cameras",
         "estimators.colmap",
+        "absolute_pose",
+        "known_scene",
+        "localized_model",
     },
     "safetensors": {"weights"},
     "torch": {"machine", "models", "weights", "hf", *COMPONENTS},
