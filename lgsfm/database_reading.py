@@ -6,7 +6,7 @@ Read as tables and without the blobs of matches: of a million pairs the numbers 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,17 @@ import numpy as np
 
 from .errors import CacheError
 from .options import digest
-from .types import Pair
+from .types import Pair, canonical_pair
 
-__all__ = ["VerifiedPair", "fingerprint", "read_inlier_matches", "read_verified_pairs"]
+__all__ = [
+    "InlierMatches",
+    "VerifiedPair",
+    "fingerprint",
+    "open_inlier_matches",
+    "pair_ids",
+    "read_inlier_matches",
+    "read_verified_pairs",
+]
 
 MAX_IMAGES = 2147483647  # COLMAP: pair_id = id1 * MAX_IMAGES + id2, with id1 < id2
 KINDS = {  # COLMAP's configurations of two views
@@ -117,6 +125,52 @@ def read_inlier_matches(path: Path, name0: str, name1: str) -> np.ndarray:
         ).fetchone()
     matches = np.frombuffer(row[0] if row and row[0] else b"", np.uint32).reshape(-1, 2).astype(np.int64)
     return matches[:, ::-1] if ids[name0] > ids[name1] else matches
+
+
+class InlierMatches(Mapping[Pair, np.ndarray]):
+    """The verified matches of each pair with a geometry, (K, 2) int64, read one by one; from `open_inlier_matches`."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._ids = dict(database.execute("SELECT name, image_id FROM images"))
+        self._names = {image_id: name for name, image_id in self._ids.items()}
+
+    def __getitem__(self, pair: Pair) -> np.ndarray:
+        first, second = self._ids[pair[0]], self._ids[pair[1]]
+        pair_id = min(first, second) * MAX_IMAGES + max(first, second)
+        row = self._database.execute(
+            "SELECT data FROM two_view_geometries WHERE pair_id = ? AND rows > 0", (pair_id,)
+        ).fetchone()
+        if row is None:
+            raise KeyError(pair)
+        matches = np.frombuffer(row[0], np.uint32).reshape(-1, 2).astype(np.int64)
+        return matches[:, ::-1] if first > second else matches
+
+    def __iter__(self) -> Iterator[Pair]:
+        for (pair_id,) in self._database.execute("SELECT pair_id FROM two_view_geometries WHERE rows > 0"):
+            first, second = divmod(pair_id, MAX_IMAGES)
+            yield canonical_pair(self._names[first], self._names[second])
+
+    def __len__(self) -> int:
+        (count,) = self._database.execute("SELECT count(*) FROM two_view_geometries WHERE rows > 0").fetchone()
+        return int(count)
+
+
+@contextmanager
+def open_inlier_matches(path: Path) -> Iterator[InlierMatches]:
+    """The verified matches of all pairs, for as long as the block lasts.
+
+    Raises:
+        CacheError: the database cannot be read.
+    """
+    with _opened(path) as database:
+        yield InlierMatches(database)
+
+
+def pair_ids(ids: Mapping[str, int], pairs: Iterable[Pair]) -> list[int]:
+    """COLMAP's numbers of pairs of images, from the numbers of the images."""
+    both = (sorted((ids[name0], ids[name1])) for name0, name1 in pairs)
+    return [first * MAX_IMAGES + second for first, second in both]
 
 
 def fingerprint(path: Path) -> str:
