@@ -15,8 +15,10 @@ import numpy as np
 
 __all__ = ["Consensus", "angles_deg", "find_consensus"]
 
-MAX_VOTES = 12  # ties between two clusters that are asked, the surest first
+MAX_VOTES = 8  # ties between two clusters that are asked, the surest first
 AGREEING_DEG = 20.0  # votes that differ by less are for the same turn
+ENOUGH_SUPPORT = 0.25  # share of the votes, squared trust, that the surest tie needs with at least one other
+MAJORITY = 0.5  # share that a turn needs against the surest tie
 FEW_VOTES = 3  # with fewer ties between two clusters there is no majority, and the surest decides
 SWEEPS = 40  # of averaging; drift along a chain spreads by one image in each
 SOFTNESS_DEG = 5.0  # errors below this weigh as in least squares
@@ -91,12 +93,15 @@ class _Joining:
         chosen = np.array(sorted(ties, key=lambda tie: -self.trust[tie])[:MAX_VOTES])
         turns = self._turns(chosen, small)
         agree = angles_deg(np.swapaxes(turns, 1, 2)[:, None] @ turns[None]) < AGREEING_DEG
-        support = agree @ self.trust[chosen]
-        best = int(np.argmax(support))
-        if len(chosen) >= FEW_VOTES and support[best] < self.trust[chosen].sum() / 2:
-            self.outvoted.update(ties)
-            return
-        weights = self.trust[chosen] * agree[best]
+        votes = self.trust[chosen] ** 2
+        support = agree @ votes / votes.sum()
+        best = 0  # the surest; look-alikes agree with each other too, so numbers alone must not overrule it
+        if agree[0].sum() < 2 or support[0] < ENOUGH_SUPPORT:
+            best = int(np.argmax(support))
+            if len(chosen) >= FEW_VOTES and support[best] < MAJORITY:
+                self.outvoted.update(ties)
+                return
+        weights = votes * agree[best]
         self._merge(great, small, _nearest_rotations(np.tensordot(weights, turns, axes=1)))
 
     def _turns(self, edges: np.ndarray, small: int) -> np.ndarray:

@@ -49,7 +49,7 @@ WITNESS_DEG = 20.0  # a pair whose rotation is off by less may bear witness
 MAX_WITNESSES = 6  # third photos that are asked, those with the surest pairs first
 CONFIRMED = 0.4  # share of the matches that witnesses must confirm to clear a suspect
 CONFIRMED_TIE = 0.15  # the same for a tie between sets of images: there are few witnesses, but chance confirms nothing
-WORTH_SAYING = 0.01  # share of all inliers in doubtful pairs; below, they are few and weak, and the mapper copes
+WORTH_SAYING = 0.05  # share of all inliers in doubtful pairs; below, they are few and weak, and the mapper copes
 EXAMPLES = 3  # pairs that are named in the warning
 MODES = ("warn", "drop", "off")
 

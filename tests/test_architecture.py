@@ -24,11 +24,11 @@ LAYERS = [
     {"summary", "rates"},
     {"settings", "estimate"},
     {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
-    {"batches", "focal", "camera_groups", "view_graph"},  # what serves them
+    {"batches", "focal", "camera_groups", "view_graph", "doppelgangers"},  # what serves them
     {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
     {"registry", "store", "child", "principal_point", "poses", "files", "background", "machine", "masks", "rendering"},
-    {"database_reading"},
+    {"database_reading", "consensus"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
     {"codebook", "images", "models"},
