@@ -6,7 +6,7 @@ Read as tables and without the blobs of matches: of a million pairs the numbers 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,16 @@ from .options import digest
 from .types import Pair, canonical_pair
 
 __all__ = [
+    "DatabaseReport",
     "InlierMatches",
     "VerifiedPair",
     "fingerprint",
+    "matched_pairs",
     "open_inlier_matches",
-    "pair_ids",
+    "pair_id",
     "read_inlier_matches",
     "read_verified_pairs",
+    "report_on",
 ]
 
 MAX_IMAGES = 2147483647  # COLMAP: pair_id = id1 * MAX_IMAGES + id2, with id1 < id2
@@ -39,6 +42,16 @@ KINDS = {  # COLMAP's configurations of two views
     7: "watermark",
     8: "multiple",
 }
+
+
+@dataclass(frozen=True)
+class DatabaseReport:
+    """What is in a database."""
+
+    num_images: int
+    num_pairs: int  # with matches
+    num_verified: int  # of them with a two-view geometry
+    num_inliers: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +77,42 @@ class VerifiedPair:
         return self.num_inliers > 0 and self.kind not in ("degenerate", "watermark", "undefined")
 
 
+def pair_id(id0: int, id1: int) -> int:
+    """COLMAP's number of a pair of images."""
+    return min(id0, id1) * MAX_IMAGES + max(id0, id1)
+
+
+def report_on(path: Path) -> DatabaseReport:
+    """What is in a database, in figures.
+
+    Raises:
+        CacheError: it cannot be read.
+    """
+    with _opened(path) as database:
+        counts = [database.execute(query).fetchone()[0] for query in COUNTS]
+    return DatabaseReport(*(int(count or 0) for count in counts))
+
+
+COUNTS = (
+    "SELECT count(*) FROM images",
+    "SELECT count(*) FROM matches WHERE rows > 0",
+    "SELECT count(*) FROM two_view_geometries WHERE rows > 0",
+    "SELECT sum(rows) FROM two_view_geometries",
+)
+
+
+def matched_pairs(path: Path) -> set[Pair]:
+    """The pairs with matches, by the names of their images, the lesser first.
+
+    Raises:
+        CacheError: the database cannot be read.
+    """
+    with _opened(path) as database:
+        names = dict(database.execute("SELECT image_id, name FROM images"))
+        ids = [divmod(row[0], MAX_IMAGES) for row in database.execute("SELECT pair_id FROM matches WHERE rows > 0")]
+    return {canonical_pair(names[first], names[second]) for first, second in ids}
+
+
 def read_verified_pairs(path: Path) -> dict[Pair, VerifiedPair]:
     """Each pair with matches, by the names of its images, the lesser first; where verification failed, without inliers.
 
@@ -75,9 +124,8 @@ def read_verified_pairs(path: Path) -> dict[Pair, VerifiedPair]:
         found = {}
         for pair_id, matches, inliers, config, qvec, tvec in database.execute(ALL_PAIRS):
             first, second = divmod(pair_id, MAX_IMAGES)
-            pair, is_swapped = (names[first], names[second]), names[first] > names[second]
-            rotation, direction = _pose(qvec, tvec, is_swapped)
-            found[pair[::-1] if is_swapped else pair] = VerifiedPair(
+            rotation, direction = _pose(qvec, tvec, is_swapped=names[first] > names[second])
+            found[canonical_pair(names[first], names[second])] = VerifiedPair(
                 matches, inliers or 0, KINDS.get(config or 0, "undefined"), rotation, direction
             )
     return found
@@ -91,7 +139,7 @@ ALL_PAIRS = """
 
 
 def _pose(
-    qvec: bytes | None, tvec: bytes | None, is_swapped: bool
+    qvec: bytes | None, tvec: bytes | None, *, is_swapped: bool
 ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
     """Rotation and unit translation of cam1_from_cam0 from COLMAP's quaternion (w, x, y, z) and translation."""
     if not qvec or not tvec:
@@ -119,9 +167,8 @@ def read_inlier_matches(path: Path, name0: str, name1: str) -> np.ndarray:
         ids = dict(database.execute("SELECT name, image_id FROM images WHERE name IN (?, ?)", (name0, name1)))
         if len(ids) < 2:
             return np.zeros((0, 2), np.int64)
-        first, second = sorted((ids[name0], ids[name1]))
         row = database.execute(
-            "SELECT data FROM two_view_geometries WHERE pair_id = ?", (first * MAX_IMAGES + second,)
+            "SELECT data FROM two_view_geometries WHERE pair_id = ?", (pair_id(*ids.values()),)
         ).fetchone()
     matches = np.frombuffer(row[0] if row and row[0] else b"", np.uint32).reshape(-1, 2).astype(np.int64)
     return matches[:, ::-1] if ids[name0] > ids[name1] else matches
@@ -137,9 +184,8 @@ class InlierMatches(Mapping[Pair, np.ndarray]):
 
     def __getitem__(self, pair: Pair) -> np.ndarray:
         first, second = self._ids[pair[0]], self._ids[pair[1]]
-        pair_id = min(first, second) * MAX_IMAGES + max(first, second)
         row = self._database.execute(
-            "SELECT data FROM two_view_geometries WHERE pair_id = ? AND rows > 0", (pair_id,)
+            "SELECT data FROM two_view_geometries WHERE pair_id = ? AND rows > 0", (pair_id(first, second),)
         ).fetchone()
         if row is None:
             raise KeyError(pair)
@@ -147,8 +193,8 @@ class InlierMatches(Mapping[Pair, np.ndarray]):
         return matches[:, ::-1] if first > second else matches
 
     def __iter__(self) -> Iterator[Pair]:
-        for (pair_id,) in self._database.execute("SELECT pair_id FROM two_view_geometries WHERE rows > 0"):
-            first, second = divmod(pair_id, MAX_IMAGES)
+        for (number,) in self._database.execute("SELECT pair_id FROM two_view_geometries WHERE rows > 0"):
+            first, second = divmod(number, MAX_IMAGES)
             yield canonical_pair(self._names[first], self._names[second])
 
     def __len__(self) -> int:
@@ -165,12 +211,6 @@ def open_inlier_matches(path: Path) -> Iterator[InlierMatches]:
     """
     with _opened(path) as database:
         yield InlierMatches(database)
-
-
-def pair_ids(ids: Mapping[str, int], pairs: Iterable[Pair]) -> list[int]:
-    """COLMAP's numbers of pairs of images, from the numbers of the images."""
-    both = (sorted((ids[name0], ids[name1])) for name0, name1 in pairs)
-    return [first * MAX_IMAGES + second for first, second in both]
 
 
 def fingerprint(path: Path) -> str:

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from .consensus import find_consensus
-from .database_reading import VerifiedPair, open_inlier_matches, pair_ids, read_verified_pairs
+from .database_reading import VerifiedPair, open_inlier_matches, pair_id, read_verified_pairs
 from .errors import CacheError
 from .options import Options, option
 from .types import Pair, canonical_pair
@@ -149,7 +149,7 @@ def drop_pairs(path: Path, pairs: Iterable[Pair]) -> int:
     try:
         with closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=rw", uri=True)) as database, database:
             ids = dict(database.execute("SELECT name, image_id FROM images"))
-            rows = [(pair_id,) for pair_id in pair_ids(ids, pairs)]
+            rows = [(pair_id(ids[name0], ids[name1]),) for name0, name1 in pairs]
             return (
                 database.executemany("DELETE FROM two_view_geometries WHERE pair_id = ?", rows).rowcount if rows else 0
             )

@@ -43,6 +43,14 @@ class ViewGraph:
         return sorted(found, key=lambda component: (-len(component), component))
 
     @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, component in enumerate(self.components) for name in component}
+
+    def component_of(self, name: str) -> int:
+        """The number of an image's component; 0 is the largest one. Raises `KeyError` for an image of no graph."""
+        return self._numbers[name]
+
+    @cached_property
     def bridges(self) -> list[Pair]:
         """Pairs without which a component falls into two, sorted."""
         return sorted(canonical_pair(*pair) for pair in networkx.bridges(self._graph))
@@ -62,8 +70,7 @@ class ViewGraph:
         In a graph so small that nobody can have so many neighbours, those who have not all.
         """
         enough = min(at_least, len(self.names) - 1)
-        largest = set(self.components[0]) if self.components else set()
-        return [name for name in self.names if name not in largest or len(self._graph[name]) < enough]
+        return [name for name in self.names if self.component_of(name) or len(self._graph[name]) < enough]
 
     def friends_of_friends(self, name: str) -> list[str]:
         """Images that have a neighbour in common with this one and are none of its neighbours, the surest first.

@@ -20,11 +20,25 @@ LAYERS = [
     {"cli"},
     {"finished"},
     {"pipeline", "pair", "speed"},
+    {"run"},
+    {"doctor", "finer", "healer"},
     {"workspace", "forecast"},
     {"summary", "rates"},
     {"settings", "estimate"},
-    {"extraction", "upright", "pairing", "matching", "database", "mapping", "evaluation", "two_view"},  # the stages
-    {"batches", "focal", "camera_groups", "view_graph", "doppelgangers"},  # what serves them
+    {"diagnosis"},
+    {"database_record", "healing", "remedies"},
+    {
+        "extraction",
+        "upright",
+        "pairing",
+        "matching",
+        "database",
+        "mapping",
+        "evaluation",
+        "two_view",
+        "diagnosis",
+    },  # the stages
+    {"batches", "focal", "camera_groups", "view_graph", "layers", "doppelgangers"},  # what serves them
     {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
     {"registry", "store", "child", "principal_point", "poses", "files", "background", "machine", "masks", "rendering"},
@@ -33,6 +47,7 @@ LAYERS = [
     {"extractors"},
     {"codebook", "images", "models"},
     {"weights"},
+    {"observer"},
     {"types"},
     {"exif", "mask_pixels", "options"},
     {"errors"},
