@@ -26,7 +26,7 @@ from .forecast import Files, Forecast
 from .healing import SecondLooks
 from .images import list_images
 from .layers import FinerLook, LayeredFeatures, LayeredMatches
-from .mapping import ModelSummary, map_database, principal_point_note
+from .mapping import ModelSummary, map_database, mapping_notes
 from .masks import find_masks, in_words, without_masks
 from .matchers import Matcher
 from .matching import MatchingReport, current_pairs, match_features
@@ -346,7 +346,7 @@ class Run:
         self.summary.write(self.workspace.summary)
         if not models:
             raise ReconstructionError(self.summary.no_model(self.settings, self.workspace.log, is_model_there=is_kept))
-        if note := principal_point_note(self.settings.mapping, models):
+        for note in mapping_notes(self.settings.mapping, models):
             self.observer.say(note)
         return models
 
