@@ -41,12 +41,12 @@ LAYERS = [
         "absolute_pose",
     },  # the stages
     {"mappers"},  # what serves them
-    {"model_choice", "snapshots", "batches", "focal", "camera_groups", "layers"},
+    {"model_choice", "snapshots", "batches", "focal", "camera_groups", "layers", "doppelgangers"},
     {"view_graph"},
     {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
     {"registry", "store", "child", "principal_point", "poses", "files", "background", "machine", "masks", "rendering"},
-    {"database_reading"},
+    {"database_reading", "consensus"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
     {"codebook", "images", "models"},
