@@ -38,6 +38,7 @@ __all__ = [
     "DoppelgangerOptions",
     "DoppelgangerReport",
     "DoubtfulPair",
+    "drop_doubtful",
     "drop_pairs",
     "examine_database",
     "find_doubtful",
@@ -51,7 +52,7 @@ CONFIRMED = 0.4  # share of the matches that witnesses must confirm to clear a s
 CONFIRMED_TIE = 0.15  # the same for a tie between sets of images: there are few witnesses, but chance confirms nothing
 WORTH_SAYING = 0.05  # share of all inliers in doubtful pairs; below, they are few and weak, and the mapper copes
 EXAMPLES = 3  # pairs that are named in the warning
-MODES = ("warn", "drop", "off")
+MODES = ("auto", "drop", "warn", "off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,10 @@ class DoppelgangerOptions(Options):
     """What becomes of pairs that match although they seem to show different places that look the same."""
 
     doppelgangers: str = option(
-        "warn", "places that look alike: warn of pairs that seem to mix them up, drop these, or off", choices=MODES
+        "auto",
+        "pairs that seem to mix up places that look alike: dropped (drop), named (warn), not looked for (off); auto: "
+        f"dropped where they hold more than {WORTH_SAYING:.0%} of the inliers, since few and weak ones bend no model",
+        choices=MODES,
     )
 
 
@@ -103,14 +107,21 @@ class DoppelgangerReport:
         """Whether the doubtful pairs are strong enough to bend a model; every collection has some weak ones."""
         return sum(found.num_inliers for found in self.doubtful) > WORTH_SAYING * self.num_inliers
 
+    def dropped(self, mode: str) -> list[Pair]:
+        """The pairs that are dropped, by `DoppelgangerOptions.doppelgangers`."""
+        is_wanted = mode == "drop" or (mode == "auto" and self.is_worth_saying)
+        return self.pairs if is_wanted else []
+
     def lines(self, *, are_dropped: bool) -> list[str]:
-        """For people: how many and which; nothing where they are few and weak."""
-        if not self.is_worth_saying:
+        """For people: how many and which; nothing where they are few and weak, and stay."""
+        if not are_dropped and not self.is_worth_saying:
             return []
         images = Counter(name for found in self.doubtful for name in found.pair)
         names = [f"{name} ({count})" for name, count in images.most_common(2 * EXAMPLES)]
         more = f" and {len(images) - len(names)} more" if len(images) > len(names) else ""
-        done = "left out" if are_dropped else "kept; --doppelgangers drop leaves them out"
+        done = "left out; --doppelgangers warn keeps them"
+        if not are_dropped:
+            done = "kept; --doppelgangers drop leaves them out"
         return [
             f"Look-alikes: {len(self.doubtful)} of {self.num_pairs} verified pairs contradict surer ones; they seem to "
             f"show different places that look the same ({done}).",
@@ -135,6 +146,24 @@ def examine_database(path: Path) -> DoppelgangerReport:
     with open_inlier_matches(path) as inliers:
         doubtful = find_doubtful(pairs, inliers)
     return DoppelgangerReport(tuple(doubtful), len(pairs), sum(found.num_inliers for found in pairs.values()))
+
+
+def drop_doubtful(path: Path, options: DoppelgangerOptions) -> tuple[list[Pair], list[str]]:
+    """Looks for doubtful pairs in a database and drops them, as the options say.
+
+    Returns:
+        The pairs that were dropped, and what people should hear.
+
+    Raises:
+        CacheError: the database cannot be read or written.
+    """
+    if options.doppelgangers == "off":
+        return [], []
+    report = examine_database(path)
+    dropped = report.dropped(options.doppelgangers)
+    if dropped:
+        drop_pairs(path, dropped)
+    return dropped, report.lines(are_dropped=bool(dropped))
 
 
 def drop_pairs(path: Path, pairs: Iterable[Pair]) -> int:
