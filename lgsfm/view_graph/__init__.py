@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
-import networkx
-
-from .database_reading import VerifiedPair
-from .types import Pair, canonical_pair
+from ..database_reading import VerifiedPair
+from ..types import Pair, canonical_pair
 
 __all__ = ["ENOUGH_NEIGHBORS", "ViewGraph"]
 
@@ -28,18 +26,20 @@ class ViewGraph:
 
     def __init__(self, names: Iterable[str], pairs: Mapping[Pair, VerifiedPair]) -> None:
         self.names = sorted(set(names))
+        import networkx  # not before it is needed: it takes longer to load than a small model to make
+
         known = set(self.names)
         self.pairs = {
             pair: found for pair, found in pairs.items() if found.is_verified and pair[0] in known and pair[1] in known
         }
-        self._graph = networkx.Graph()
+        self._library, self._graph = networkx, networkx.Graph()
         self._graph.add_nodes_from(self.names)
         self._graph.add_edges_from(self.pairs)
 
     @cached_property
     def components(self) -> list[list[str]]:
         """Sets of images that hang together, the largest first, names sorted; an image without a pair is one."""
-        found = [sorted(component) for component in networkx.connected_components(self._graph)]
+        found = [sorted(component) for component in self._library.connected_components(self._graph)]
         return sorted(found, key=lambda component: (-len(component), component))
 
     @cached_property
@@ -53,7 +53,7 @@ class ViewGraph:
     @cached_property
     def bridges(self) -> list[Pair]:
         """Pairs without which a component falls into two, sorted."""
-        return sorted(canonical_pair(*pair) for pair in networkx.bridges(self._graph))
+        return sorted(canonical_pair(*pair) for pair in self._library.bridges(self._graph))
 
     def neighbors(self, name: str) -> list[str]:
         """The images that a verified pair ties to this one, sorted."""
