@@ -32,14 +32,16 @@ class ViewGraph:
         self.pairs = {
             pair: found for pair, found in pairs.items() if found.is_verified and pair[0] in known and pair[1] in known
         }
-        self._library, self._graph = networkx, networkx.Graph()
+        self._graph = networkx.Graph()
         self._graph.add_nodes_from(self.names)
         self._graph.add_edges_from(self.pairs)
 
     @cached_property
     def components(self) -> list[list[str]]:
         """Sets of images that hang together, the largest first, names sorted; an image without a pair is one."""
-        found = [sorted(component) for component in self._library.connected_components(self._graph)]
+        import networkx
+
+        found = [sorted(component) for component in networkx.connected_components(self._graph)]
         return sorted(found, key=lambda component: (-len(component), component))
 
     @cached_property
@@ -53,7 +55,9 @@ class ViewGraph:
     @cached_property
     def bridges(self) -> list[Pair]:
         """Pairs without which a component falls into two, sorted."""
-        return sorted(canonical_pair(*pair) for pair in self._library.bridges(self._graph))
+        import networkx
+
+        return sorted(canonical_pair(*pair) for pair in networkx.bridges(self._graph))
 
     def neighbors(self, name: str) -> list[str]:
         """The images that a verified pair ties to this one, sorted."""
