@@ -7,7 +7,7 @@ second look, cost the verification of what is new.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from .camera_groups import CameraGroup
 from .database import VerificationOptions
-from .database_reading import DatabaseReport, fingerprint
+from .database_reading import fingerprint, report_on
 from .files import read_json, write_json
 from .options import digest
 from .types import Pair
@@ -104,17 +104,34 @@ class DatabaseRecord:
         known = read_json(path)
         return cls(**known) if set(known) == set(cls.__dataclass_fields__) else cls()
 
+    def brought_up_to_date(
+        self, database: Path, content: DatabaseContent, build: Callable[[set[Pair]], tuple[list[Pair], list[str]]]
+    ) -> tuple[DatabaseRecord, set[Pair]]:
+        """The record of the database once it is of a content, and those of its pairs that were there.
+
+        Args:
+            database: the file; what this record tells of it counts only if it is whole and untouched.
+            content: that is wanted.
+            build: makes the database, keeping these pairs; gives those that were dropped as doubtful, and the doubts.
+        """
+        is_whole = self.is_of(database)
+        if is_whole and self.identity == content.identity:
+            return self, set(content.pairs)
+        kept = self.kept_pairs(content) if is_whole else set()
+        dropped, doubts = build(kept)
+        return DatabaseRecord.about(database, content, dropped=list(map(list, dropped)), doubts=doubts), kept
+
     @classmethod
-    def about(cls, database: Path, content: DatabaseContent, report: DatabaseReport, **choices: Any) -> DatabaseRecord:
-        """What to note of a database that was just made, or found to be the same."""
+    def about(cls, database: Path, content: DatabaseContent, **more: Any) -> DatabaseRecord:
+        """What to note of a database that was just made."""
         return cls(
             content.identity,
             fingerprint(database),
-            asdict(report),
+            asdict(report_on(database)),
             dict(content.images),
             sorted(map(list, content.finer)),
             content.origin,
-            **choices,
+            **more,
         )
 
     def write(self, path: Path) -> None:

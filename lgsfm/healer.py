@@ -141,9 +141,9 @@ def _hold(state: State) -> int:
 
 
 def is_better(models: Sequence[ModelSummary], than: Sequence[ModelSummary]) -> bool:
-    """Whether the best model has more images.
+    """Whether more images of the best model stand firm: a model that collapsed may register them all.
 
     Not whether there are more models beside it: photos of another place that a closer look ties together by what only
     looks alike would count as a gain.
     """
-    return (models[0].num_reg_images if models else 0) > (than[0].num_reg_images if than else 0)
+    return (models[0].num_firm_images if models else 0) > (than[0].num_firm_images if than else 0)

@@ -47,8 +47,9 @@ def run_stages(run: Run) -> Summary:
     budget = parse_budget(wanted, len(pairs))
     healer = Healer(patient, looks, budget, can_look_closer=run.finer is not None, say=run.observer.say)
     healer.before_mapping()
-    models = run.make_models(run.workspace.sparse)
-    run.finish(healer.after_mapping(models, run.names_with_features(), patient.map_again))
+    models, problem = run.make_models(run.workspace.sparse)
+    models = healer.after_mapping(models, run.names_with_features(), patient.map_again)
+    run.finish(models, problem)
     return run.summary
 
 
@@ -105,7 +106,7 @@ class _Patient:
     def map_again(self, models: list[ModelSummary]) -> list[ModelSummary]:
         """Other models in the place of these, if they are better; those that are there then."""
         space = self.run.workspace
-        others = self.run.make_models(space.other_models)
+        others, _ = self.run.make_models(space.other_models)
         if is_better(others, models):
             replace_models(space.other_models, space.sparse)
             return others

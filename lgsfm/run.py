@@ -13,7 +13,7 @@ from typing import Any, Self
 from .camera_groups import group_cameras
 from .camera_rules import rules_digest
 from .database import build_database, check_pycolmap
-from .database_reading import DatabaseReport, report_on
+from .database_reading import DatabaseReport
 from .database_record import DatabaseContent, DatabaseRecord
 from .diagnosis import Evidence
 from .doctor import gather
@@ -274,10 +274,9 @@ class Run:
                 finer=finer.digests,
                 doppelgangers=self.settings.doppelgangers.doppelgangers,
             )
-            record, kept = DatabaseRecord.read(self.workspace.database_identity), set(content.pairs)
-            if not record.is_of(self.workspace.database) or record.identity != content.identity:
-                kept = record.kept_pairs(content) if record.is_of(self.workspace.database) else set()
-                report = build_database(
+
+            def build(kept: set[Pair]) -> tuple[list[Pair], list[str]]:
+                build_database(
                     self.workspace.database,
                     LayeredFeatures(features, finer),
                     LayeredMatches(matches, features, finer),
@@ -288,11 +287,10 @@ class Run:
                     kept=kept,
                     log_path=self.workspace.log,
                 )
-                dropped, doubts = drop_doubtful(self.workspace.database, self.settings.doppelgangers)
-                report = report_on(self.workspace.database) if dropped else report
-                record = DatabaseRecord.about(
-                    self.workspace.database, content, report, dropped=list(map(list, dropped)), doubts=doubts
-                )
+                return drop_doubtful(self.workspace.database, self.settings.doppelgangers)
+
+            before = DatabaseRecord.read(self.workspace.database_identity)
+            record, kept = before.brought_up_to_date(self.workspace.database, content, build)
             replace(
                 record,
                 flags=dict(self.settings.flags),
@@ -302,12 +300,10 @@ class Run:
             report = DatabaseReport(**record.report)
             self._count("database", [pair for pair in content.pairs if pair not in kept], sorted(kept))
             self.summary.num_pairs, self.summary.num_pairs_verified = report.num_pairs, report.num_verified
-        matched, known = set(current), set(names)
-        if missing := [pair for pair in wanted if pair not in matched and known.issuperset(pair)]:
-            self.observer.say(
-                f"Warning: {len(missing)} pairs are left out, which have no matches of the features as they are now. "
-                "Run `lgsfm match`."
-            )
+        known = set(names)
+        if missing := {pair for pair in wanted if known.issuperset(pair)} - set(current):
+            why = "which have no matches of the features as they are now. Run `lgsfm match`."
+            self.observer.say(f"Warning: {len(missing)} pairs are left out, {why}")
         return report
 
     def map(self) -> list[ModelSummary]:
@@ -317,25 +313,28 @@ class Run:
             ReconstructionError: there is no model; ``summary.json`` is written all the same.
         """
         self._follow_database()
-        return self.finish(self.make_models(self.workspace.sparse))
+        return self.finish(*self.make_models(self.workspace.sparse))
 
-    def make_models(self, folder: Path) -> list[ModelSummary]:
-        """Models of the database in a folder, in the place of those there; none if no pair is a good start."""
+    def make_models(self, folder: Path) -> tuple[list[ModelSummary], ReconstructionError | None]:
+        """Models of the database in a folder, in the place of those there; without any, what the mapper failed of."""
         with self._stage("map"):
             self.summary.mapper = self.settings.mapping.mapper
-            models = map_database(
-                self.workspace.database,
-                self.image_dir,
-                folder,
-                self.settings.mapping,
-                log_path=self.workspace.log,
-                progress=self.observer.progress("map"),
-            )
+            try:
+                models = map_database(
+                    self.workspace.database,
+                    self.image_dir,
+                    folder,
+                    self.settings.mapping,
+                    log_path=self.workspace.log,
+                    progress=self.observer.progress("map"),
+                )
+            except ReconstructionError as exc:
+                return [], exc
         if models:
             self._remember("map", models[0].num_reg_images)
-        return models
+        return models, None
 
-    def finish(self, models: list[ModelSummary]) -> list[ModelSummary]:
+    def finish(self, models: list[ModelSummary], problem: ReconstructionError | None = None) -> list[ModelSummary]:
         """Notes the models, and why photos are not in the best one. Raises as `map`."""
         is_kept = not models and bool(self.workspace.kept_fields())  # the models of an earlier run
         doubts = DatabaseRecord.read(self.workspace.database_identity).doubts
@@ -345,7 +344,9 @@ class Run:
             self.summary.look_alikes = doubts
         self.summary.write(self.workspace.summary)
         if not models:
-            raise ReconstructionError(self.summary.no_model(self.settings, self.workspace.log, is_model_there=is_kept))
+            raise problem or ReconstructionError(
+                self.summary.no_model(self.settings, self.workspace.log, is_model_there=is_kept)
+            )
         for note in [*doubts, *mapping_notes(self.settings.mapping, models)]:
             self.observer.say(note)
         return models
@@ -382,14 +383,10 @@ class Run:
     def second_looks(self, selected: Sequence[Pair]) -> SecondLooks:
         """Those that were had at photos that hung by a thread when these pairs were selected."""
         with self.finished_features() as features:
-            begun_with = {
-                "pairs": sorted(selected),
-                "features": [(name, digest_of(features, name)) for name in self.names],
-                "matches": self.matches_path.name,
-                "verification": self.settings.verification.to_dict(),
-                "budget": self.settings.healing.budget,
-            }
-        return SecondLooks(self.workspace.second_looks, digest(begun_with))
+            digests = [(name, digest_of(features, name)) for name in self.names]
+        choices = [self.matches_path.name, self.settings.verification.to_dict(), self.settings.healing.budget]
+        begun_with = digest([sorted(selected), digests, *choices])
+        return SecondLooks(self.workspace.second_looks, begun_with)
 
     @cached_property
     def finer(self) -> Finer | None:

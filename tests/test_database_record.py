@@ -159,7 +159,7 @@ def test_a_pair_whose_finer_look_was_dropped_is_verified_again() -> None:
 def test_a_record_is_of_its_database_only_while_nobody_touches_that(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     build(path, NAMES)
-    record = DatabaseRecord.about(path, content(), database_module.report_on(path))
+    record = DatabaseRecord.about(path, content())
     record = replace(record, flags={"features": "sift"})
     record.write(tmp_path / "a.json")
     again = DatabaseRecord.read(tmp_path / "a.json")

@@ -204,7 +204,7 @@ def test_there_is_no_finer_look_where_all_keypoints_are_kept(tmp_path: Path) -> 
 
 
 def model_of(names: str, number: int = 0) -> ModelSummary:
-    return ModelSummary(str(number), len(names), 100, 3.0, 0.5, 0, tuple(names))
+    return ModelSummary(str(number), len(names), 100, 3.0, 0.5, 0, tuple(names), num_firm_images=len(names))
 
 
 def test_a_photo_that_was_left_out_is_mapped_again_with_what_a_finer_look_gave(tmp_path: Path) -> None:
@@ -257,3 +257,5 @@ def test_better_is_a_larger_best_model_and_not_one_more_beside_it() -> None:
     assert is_better([model_of("abc")], [])
     assert not is_better([model_of("abc"), model_of("def", 1)], [model_of("abc")])
     assert not is_better([], [])
+    collapsed = replace(model_of("abcdefgh"), num_firm_images=2)
+    assert not is_better([collapsed], [model_of("abc")])

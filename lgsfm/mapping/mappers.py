@@ -58,6 +58,7 @@ class ModelSummary:
     mean_reprojection_error_px: float
     principal_points_refined: int  # cameras whose principal point is not at the centre
     registered: tuple[str, ...]  # image names
+    num_firm_images: int = 0  # of the registered: those whose pose stands firm, see `lgsfm.mapping.choice`
     mapper: str = ""  # the way it was made
     resumed_from: int = 0  # images of the snapshot that a killed run left and this one went on from; 0: from the start
     attempts: tuple[dict[str, Any], ...] = ()  # of the first model: the ways that were tried, with their figures
@@ -276,4 +277,5 @@ def summarize_model(model: pycolmap.Reconstruction, path: str) -> ModelSummary:
         mean_reprojection_error_px=round(model.compute_mean_reprojection_error(), 4),
         principal_points_refined=sum(shift(camera) > 1e-9 for camera in model.cameras.values()),
         registered=tuple(sorted(image.name for image in model.images.values() if image.has_pose)),
+        num_firm_images=score([model]).firm_images,
     )
