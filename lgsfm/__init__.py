@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .cameras import Camera as Camera
     from .database import build_database as build_database
+    from .doctor import examine as examine
     from .errors import LgsfmError as LgsfmError
     from .evaluation import evaluate as evaluate
     from .extraction import extract_features as extract_features
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from .mapping import map_database as map_database
     from .matchers import match as match
     from .matching import match_features as match_features
+    from .observer import Observer as Observer
     from .pair import FrameMatcher as FrameMatcher
     from .pair import PairMatcher as PairMatcher
     from .pair import estimate_relative_pose as estimate_relative_pose
     from .pair import match_pair as match_pair
     from .pairing import select_pairs as select_pairs
-    from .pipeline import Observer as Observer
     from .pipeline import reconstruct as reconstruct
     from .settings import PairSettings as PairSettings
     from .settings import Settings as Settings
@@ -48,7 +49,7 @@ _HOMES = {
     "LgsfmError": "errors",
     "MatchStore": "store",
     "Matches": "types",
-    "Observer": "pipeline",
+    "Observer": "observer",
     "PairMatcher": "pair",
     "PairSettings": "settings",
     "Settings": "settings",
@@ -57,6 +58,7 @@ _HOMES = {
     "build_database": "database",
     "estimate_relative_pose": "pair",
     "evaluate": "evaluation",
+    "examine": "doctor",
     "extract_features": "extraction",
     "list_images": "images",
     "map_database": "mapping",
@@ -85,6 +87,7 @@ __all__ = [
     "build_database",
     "estimate_relative_pose",
     "evaluate",
+    "examine",
     "extract_features",
     "list_images",
     "map_database",

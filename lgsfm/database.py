@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,9 @@ import pycolmap
 from .camera_groups import CameraGroup, make_camera
 from .cameras import PIXEL_CENTRE
 from .child import run_in_child
+from .database_reading import DatabaseReport, matched_pairs, pair_id, report_on
 from .errors import CacheError, ReconstructionError
-from .options import Options, digest, option
+from .options import Options, option
 from .types import Features, Matches, Pair
 
 __all__ = [
@@ -28,9 +29,8 @@ __all__ = [
     "VerificationOptions",
     "build_database",
     "check_pycolmap",
-    "fingerprint",
+    "copy_pairs",
     "import_matches",
-    "read_inlier_matches",
     "verify_matches",
 ]
 
@@ -46,16 +46,6 @@ class VerificationOptions(Options):
     seed: int = option(
         0, "of the random numbers; -1 for a new one each time; the mapper is exact only with --threads 1", minimum=-1
     )
-
-
-@dataclass(frozen=True)
-class DatabaseReport:
-    """What is in the database."""
-
-    num_images: int
-    num_pairs: int  # with matches
-    num_verified: int  # of them with a two-view geometry
-    num_inliers: int
 
 
 def check_pycolmap() -> None:
@@ -76,6 +66,7 @@ def build_database(
     *,
     camera_model: str = "SIMPLE_RADIAL",
     verification: VerificationOptions | None = None,
+    kept: Collection[Pair] = (),
     log_path: Path,
 ) -> DatabaseReport:
     """Writes a COLMAP database with verified matches; it appears under its name when it is whole.
@@ -88,6 +79,8 @@ def build_database(
         cameras: which images there are, and their cameras.
         camera_model: COLMAP's name of the camera model.
         verification: options of the geometric verification.
+        kept: those of the pairs that are taken from the existing database, matches and geometry, where it has them:
+            the caller knows that they would come out the same.
         log_path: COLMAP's output is appended here.
 
     Raises:
@@ -97,8 +90,12 @@ def build_database(
     path = Path(path)
     partial = path.with_name(f"{path.name}.partial")
     _remove_database(partial)
-    import_matches(partial, features, matches, pairs, cameras, camera_model=camera_model)
-    report = verify_matches(partial, verification or VerificationOptions(), log_path=log_path)
+    old = matched_pairs(path) & set(kept) if kept else set()
+    new = [pair for pair in pairs if pair not in old]
+    import_matches(partial, features, matches, new, cameras, camera_model=camera_model)
+    verify_matches(partial, verification or VerificationOptions(), log_path=log_path)
+    copy_pairs(path, partial, old)
+    report = report_on(partial)
     _remove_database(path)
     try:
         os.replace(partial, path)
@@ -168,21 +165,21 @@ def _write_images(
     return ids
 
 
-def verify_matches(path: Path, options: VerificationOptions, *, log_path: Path) -> DatabaseReport:
+def verify_matches(path: Path, options: VerificationOptions, *, log_path: Path) -> None:
     """Estimates a two-view geometry for each pair of the database, in a child process.
 
     Raises:
         ReconstructionError: COLMAP failed.
     """
-    result = run_in_child("lgsfm.database:verify_in_child", {"path": str(path), "options": options.to_dict()}, log_path)
-    return DatabaseReport(**result)
+    run_in_child("lgsfm.database:verify_in_child", {"path": str(path), "options": options.to_dict()}, log_path)
 
 
-def verify_in_child(*, path: str, options: dict[str, Any], report: Any) -> dict[str, int]:
+def verify_in_child(*, path: str, options: dict[str, Any], report: Any) -> None:
     """`verify_matches` inside the child process."""
     wanted = VerificationOptions.from_dict(options)
     two_view = pycolmap.TwoViewGeometryOptions()
     two_view.min_num_inliers = wanted.min_inliers
+    two_view.compute_relative_pose = True  # who asks which pairs contradict each other needs it
     two_view.ransac.max_error = wanted.max_error_px
     two_view.ransac.random_seed = wanted.seed
     try:
@@ -191,62 +188,40 @@ def verify_in_child(*, path: str, options: dict[str, Any], report: Any) -> dict[
         if "SQLite" in str(exc):
             raise _unwritable(Path(path), exc) from exc
         raise ReconstructionError(f"Geometric verification of {path} failed: {exc}") from exc
-    database = pycolmap.Database.open(path)
-    counts = {
-        "num_images": database.num_images(),
-        "num_pairs": database.num_matched_image_pairs(),
-        "num_verified": sum(count > 0 for count in database.read_two_view_geometry_num_inliers()[1]),
-        "num_inliers": database.num_inlier_matches(),
-    }
-    database.close()
-    return counts
 
 
-def read_inlier_matches(path: Path, name0: str, name1: str) -> np.ndarray:
-    """The verified matches (K, 2) int64 of two images, in the order of the names; none where there is no geometry.
+def copy_pairs(source: Path, target: Path, pairs: Collection[Pair]) -> None:
+    """Copies matches and two-view geometries of pairs from one database to another, whatever their ids there.
+
+    Args:
+        source: holds all of the pairs.
+        target: holds all of their images, with the same keypoints and cameras, and none of the pairs.
+        pairs: the lesser name first, which has the lesser id in both.
 
     Raises:
-        CacheError: the database cannot be read.
+        CacheError: a database cannot be read or written.
     """
+    if not pairs:
+        return
     try:
-        with _quiet_colmap():
-            database = pycolmap.Database.open(path)
-    except Exception as exc:  # COLMAP raises plain RuntimeErrors with SQLite's text
-        raise CacheError(f"The database {path} cannot be read: {exc}") from exc
-    try:
-        image0, image1 = (database.read_image_with_name(name) for name in (name0, name1))
-        if image0 is None or image1 is None:
-            return np.zeros((0, 2), np.int64)
-        geometry = database.read_two_view_geometry(image0.image_id, image1.image_id)
-        return np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2)
-    finally:
-        database.close()
-
-
-def fingerprint(path: Path) -> str:
-    """Hash of what a database holds: images, cameras, the number of keypoints, matches, inliers; "" if it is damaged.
-
-    Not of size and time, which COLMAP changes when it opens a database for reading.
-    """
-    wal = Path(f"{path}-wal")
-    is_settled = not wal.exists() or not wal.stat().st_size  # nobody died in the middle of writing
-    address = f"{Path(path).resolve().as_uri()}?mode=ro{'&immutable=1' if is_settled else ''}"
-    try:
-        with closing(sqlite3.connect(address, uri=True)) as database:
-            if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                return ""
-            return digest([database.execute(query).fetchall() for query in CONTENT])
-    except (sqlite3.Error, OSError):
-        return ""
-
-
-CONTENT = (
-    "SELECT image_id, name, camera_id FROM images ORDER BY image_id",
-    "SELECT camera_id, model, width, height, hex(params), prior_focal_length FROM cameras ORDER BY camera_id",
-    "SELECT count(*), sum(rows) FROM keypoints",
-    "SELECT count(*), sum(rows) FROM matches",
-    "SELECT count(*), sum(rows), sum(config) FROM two_view_geometries",
-)
+        with closing(sqlite3.connect(target)) as database:
+            database.execute("ATTACH ? AS source", (str(source),))
+            old, new = (
+                dict(database.execute(f"SELECT name, image_id FROM {schema}.images")) for schema in ("source", "main")
+            )
+            database.execute("CREATE TEMP TABLE kept (old_id INTEGER PRIMARY KEY, new_id INTEGER)")
+            rows = ((pair_id(old[a], old[b]), pair_id(new[a], new[b])) for a, b in pairs)
+            database.executemany("INSERT INTO kept VALUES (?, ?)", rows)
+            for table in ("matches", "two_view_geometries"):
+                columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[1] != "pair_id"]
+                database.execute(
+                    f"INSERT INTO {table} (pair_id, {', '.join(columns)}) "
+                    f"SELECT new_id, {', '.join(columns)} FROM kept JOIN source.{table} ON pair_id = old_id"
+                )
+            database.commit()
+            database.execute("DETACH source")
+    except sqlite3.Error as exc:
+        raise _unwritable(target, exc) from exc
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .cameras import Camera, camera_of_exif, camera_of_model
-from .database import read_inlier_matches
+from .database_reading import read_inlier_matches
 from .errors import InputError
 from .files import read_json
 from .images import read_header

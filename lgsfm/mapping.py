@@ -16,7 +16,15 @@ from .options import Options, option
 from .principal_point import MIN_IMAGES, refine_principal_points, shift
 from .types import Progress
 
-__all__ = ["MAPPERS", "MappingOptions", "ModelSummary", "map_database", "principal_point_note", "summarize_model"]
+__all__ = [
+    "MAPPERS",
+    "MappingOptions",
+    "ModelSummary",
+    "map_database",
+    "principal_point_note",
+    "replace_models",
+    "summarize_model",
+]
 
 MAPPERS = ("incremental", "global", "hierarchical")
 PRINCIPAL_POINTS = ("auto", "fixed", "refined")
@@ -94,14 +102,18 @@ def map_database(
     }
     found = run_in_child("lgsfm.mapping:map_in_child", arguments, log_path, progress=progress)
     if found:
-        _replace_folder(partial, output)
+        replace_models(partial, output)
     else:
         shutil.rmtree(partial)
     return [ModelSummary(**{**model, "registered": tuple(model["registered"])}) for model in found]
 
 
-def _replace_folder(new: Path, old: Path) -> None:
-    """Puts a folder in the place of another; one of the two is whole at any moment."""
+def replace_models(new: Path, old: Path) -> None:
+    """Puts a folder of models in the place of another; one of the two is whole at any moment.
+
+    Raises:
+        CacheError: a folder cannot be renamed.
+    """
     aside = old.with_name(f"{old.name}.before")
     try:
         if old.exists():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from .background import read_ahead, write_behind
 from .batches import Batches, PreparedImages
@@ -12,7 +13,7 @@ from .matchers import Matcher, best_batch
 from .store import digest_of, sources_of, write_all
 from .types import Features, Matches, Pair, Progress
 
-__all__ = ["MatchingReport", "match_features"]
+__all__ = ["MatchingReport", "current_pairs", "match_features"]
 
 PREPARED_IMAGES = 64  # prepared images that are kept in memory, on the device
 MOST_PAIRS = 256  # of a batch: the features of three are in memory, and an interruption loses one
@@ -88,6 +89,12 @@ def match_features(
                 if progress:
                     progress(done, total)
     return report
+
+
+def current_pairs(features: Mapping[str, Features], pairs: Iterable[Pair], store: Mapping[Pair, Matches]) -> list[Pair]:
+    """Those of the pairs that have matches of the features as they are now; indices into others mean nothing."""
+    digests = cache(lambda name: digest_of(features, name))
+    return [pair for pair in pairs if sources_of(store, pair) == (digests(pair[0]), digests(pair[1]))]
 
 
 def in_blocks(pairs: Sequence[Pair], size: int) -> list[Pair]:

@@ -18,6 +18,7 @@ from .camera_groups import CameraOptions
 from .database import VerificationOptions
 from .errors import InputError, unknown_name
 from .extractors import Extractor, ExtractorOptions
+from .healing import HealingOptions
 from .mapping import MappingOptions
 from .masks import MaskOptions
 from .matchers import Matcher
@@ -48,6 +49,7 @@ OF_THE_MOMENT = (
     "strict",
     "weights_dir",
 )  # flags that later commands do not take over
+FINER_EDGE = 1.5625  # times the long edge, for a finer look: from 1024 to 1600 px, as from --quality medium to high
 QUALITIES = tuple(ExtractorOptions.presets)
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -215,6 +217,7 @@ class Settings(ComponentSettings):
     pairs: PairOptions
     cameras: CameraOptions
     verification: VerificationOptions
+    healing: HealingOptions
     mapping: MappingOptions
 
     def check_components(self) -> None:
@@ -231,9 +234,22 @@ class Settings(ComponentSettings):
         self._check_component_flags("retriever", options, self.run.retriever)
         return _pick(options, self.flags)
 
+    def finer(self, extractor: Extractor) -> Settings | None:
+        """Settings of a finer look than that of an extractor: larger pictures, twice the keypoints.
+
+        None where it keeps all keypoints already.
+        """
+        options = extractor.options
+        if not options.max_keypoints:
+            return None
+        edge_px = round(FINER_EDGE * options.max_edge_px)
+        name = str(extractor.identity["extractor"])
+        return self.changed({"features": name, "max_edge_px": edge_px, "max_keypoints": 2 * options.max_keypoints})
+
     def differing_from(self, flags: Mapping[str, Any]) -> dict[str, Any]:
         """Name -> value in ``flags`` of the choices, made before the mapper has its say, in which they differ."""
-        free = {*OF_THE_MOMENT, *(field.name for field in dataclasses.fields(MappingOptions))} - {"seed"}
+        later = (*dataclasses.fields(MappingOptions), *dataclasses.fields(HealingOptions))
+        free = {*OF_THE_MOMENT, *(field.name for field in later)} - {"seed"}
         names = sorted({*self.flags, *flags} - free)
         return {name: flags.get(name) for name in names if self.flags.get(name) != flags.get(name)}
 

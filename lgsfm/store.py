@@ -29,6 +29,7 @@ __all__ = [
     "MatchStore",
     "digest_of",
     "is_intact",
+    "num_keypoints",
     "orientation_of",
     "source_of",
     "sources_of",
@@ -56,6 +57,13 @@ def digest_of(store: Mapping[str, Features], name: str) -> str | None:
     if isinstance(store, FeatureStore):
         return store.attribute(name, "digest")
     return store[name].digest if name in store else None
+
+
+def num_keypoints(store: Mapping[str, Features], name: str) -> int | None:
+    """How many keypoints an entry has, without reading its data; None if there is none."""
+    if isinstance(store, FeatureStore):
+        return store.count(name)
+    return len(store[name]) if name in store else None
 
 
 def orientation_of(store: Mapping[str, Features], name: str) -> int | None:
@@ -229,6 +237,12 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
 
 class FeatureStore(_Store[str, Features]):
     """Image name -> `Features`; descriptors are float16 in the file, everything else as in memory."""
+
+    def count(self, key: str) -> int | None:
+        """How many keypoints an entry has, without reading them; None if it is absent."""
+        group = self._group(key)
+        with self._mapped_errors(key):
+            return None if group is None else len(group["scores"])
 
     def _keys(self) -> list[str]:
         return list(_complete_below(self.file))

@@ -13,20 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from .camera_groups import CameraOptions
+from .diagnosis import Evidence, diagnose, diagnose_splits
 from .files import read_json, write_json
 from .mapping import ModelSummary
 from .settings import Settings
 
 __all__ = ["MODEL_FIELDS", "Summary", "Tally"]
 
+STAGES = ("extract", "pairs", "match", "finer", "database", "map")
 MODEL_FIELDS = (  # what is said of the models in sparse/
     "best_model",
+    "diagnoses",
     "mapper",
     "mean_reprojection_error_px",
     "mean_track_length",
     "models",
     "num_points3D",
     "num_reg_images",
+    "splits",
     "unregistered",
 )
 
@@ -45,6 +49,8 @@ class Summary:
     best_model: str | None = None  # relative to the output folder
     models: list[dict[str, Any]] = field(default_factory=list)
     unregistered: list[str] = field(default_factory=list)  # images that are not in the best model
+    diagnoses: list[dict[str, Any]] = field(default_factory=list)  # of each of them, see `lgsfm.diagnosis.Diagnosis`
+    splits: list[dict[str, Any]] = field(default_factory=list)  # of each further model, see `lgsfm.diagnosis.Split`
     failed_images: dict[str, str] = field(default_factory=dict)  # unusable photo -> reason
     masked_out: list[str] = field(default_factory=list)  # photos whose masks leave no keypoint
     turned_deg: dict[str, int] = field(
@@ -84,6 +90,11 @@ class Summary:
         registered = set(models[0].registered) if models else set()
         self.unregistered = [name for name in names if name not in registered]
 
+    def set_diagnosis(self, evidence: Evidence) -> None:
+        """Notes why images are not in the best model, and why there are others."""
+        self.diagnoses = [dataclasses.asdict(found) for found in diagnose(evidence)]
+        self.splits = [dataclasses.asdict(found) for found in diagnose_splits(evidence)]
+
     def no_model(self, settings: Settings, log: Path, *, is_model_there: bool) -> str:
         """Why there is no model, and what may help."""
         model = settings.cameras.camera_model
@@ -106,8 +117,8 @@ class Summary:
 
     def set_seconds(self, stage: str, seconds: float) -> None:
         """Notes the duration of a stage and the new total, which comes last."""
-        stages = {name: value for name, value in self.seconds.items() if name != "total"}
-        stages[stage] = round(seconds, 3)
+        known = {**self.seconds, stage: round(seconds, 3)}
+        stages = {name: known[name] for name in STAGES if name in known}
         self.seconds = {**stages, "total": round(sum(stages.values()), 3)}
 
     def finish(self, components: Sequence[Any]) -> None:
@@ -139,6 +150,11 @@ class Tally:
         self._computed[stage].update(computed)
         self._reused[stage].update(reused)
         return len(self._computed[stage]), len(self._reused[stage] - self._computed[stage])
+
+    def seconds_each(self, stage: str) -> float:
+        """How long the stage took for each entry that it made; 0 if it made none."""
+        made = len(self._computed[stage])
+        return self._seconds[stage] / made if made else 0.0
 
     def add_seconds(self, stage: str, seconds: float) -> float:
         """How long the stage has taken so far."""

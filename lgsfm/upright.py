@@ -78,7 +78,7 @@ class Orientations:
         record: Path,
         masks: Mapping[str, Sequence[Path]] | None = None,
     ) -> None:
-        self.image_dir, self.record, self.masks = image_dir, record, masks or {}
+        self.image_dir, self.record, self.masks, self.mode = image_dir, record, masks or {}, mode
         self.of_files: dict[str, int] = {}
         for name in names:
             with suppress(InputError):  # the feature stage says what is wrong with it

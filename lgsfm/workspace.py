@@ -3,6 +3,7 @@
 OUT/features-<extractor>-<hash>.h5    hash of extractor, options, weights
 OUT/upright.json                      photos that lie on their side, as the others see it
 OUT/pairs.txt                         one pair per line
+OUT/second-looks.json                 pairs that were tried beside, where photos hung by a thread
 OUT/matches-<matcher>-<hash>.h5       hash of matcher, options, weights, features
 OUT/prematches-<matcher>-<hash>.h5    the same of few keypoints, which select pairs (--pairs prematch)
 OUT/database.db  database.json        verified matches; what they were made of
@@ -110,6 +111,11 @@ class Workspace:
         return self.root / "pairs.txt"
 
     @property
+    def second_looks(self) -> Path:
+        """Pairs that were tried beside, and those that had a finer look."""
+        return self.root / "second-looks.json"
+
+    @property
     def database(self) -> Path:
         """COLMAP's database."""
         return self.root / "database.db"
@@ -123,6 +129,11 @@ class Workspace:
     def sparse(self) -> Path:
         """The models."""
         return self.root / "sparse"
+
+    @property
+    def other_models(self) -> Path:
+        """The models of another attempt, until it is clear which are better."""
+        return self.root / "sparse.other"
 
     def kept_fields(self) -> tuple[str, ...]:
         """The fields of the summary that hold until the mapper puts new models in the place of those that are here."""

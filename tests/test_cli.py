@@ -143,6 +143,7 @@ def test_the_output_folder_holds_what_is_documented_and_nothing_else(whole: tupl
         matches,
         "options.json",
         "pairs.txt",
+        "second-looks.json",
         "sparse",
         "summary.json",
     ]
@@ -202,7 +203,7 @@ def test_a_photo_replaced_under_its_name_is_computed_again(own_six: tuple[Path, 
     assert run("reconstruct", images, "-o", output, *SIFT).code == 0
     summary = summary_of(output)
     assert (summary["computed"]["extract"], summary["computed"]["match"]) == (1, 5)
-    assert summary["computed"]["database"] == 15
+    assert (summary["computed"]["database"], summary["reused"]["database"]) == (5, 10)  # what is verified is kept
 
 
 def test_a_photo_taken_away_is_gone_from_the_model(own_six: tuple[Path, Path]) -> None:
@@ -366,11 +367,14 @@ def test_ctrl_c_while_libraries_are_loaded_is_no_traceback(tmp_path: Path) -> No
     assert ended.err.startswith("Interrupted.")
 
 
-def test_the_table_tells_skipped_photos_from_those_that_did_not_register() -> None:
-    summary = Summary("images", "out", num_images=4, unregistered=["a.jpg", "b.jpg"], failed_images={"b.jpg": "empty"})
+def test_the_table_gives_the_reason_of_each_photo_that_did_not_register() -> None:
+    summary = Summary("images", "out", num_images=4, unregistered=["a.jpg", "b.jpg", "c.jpg"])
+    reasons = {"a.jpg": "few matches", "b.jpg": "unreadable", "c.jpg": "few matches"}
+    summary.diagnoses = [{"image": name, "reason": reason} for name, reason in reasons.items()]
     lines = table(summary).splitlines()
-    assert "Not registered       a.jpg" in lines
-    assert "Skipped, unusable    b.jpg" in lines
+    assert "Not registered       1 unreadable: b.jpg" in lines
+    assert "Not registered       2 few matches: a.jpg, c.jpg" in lines
+    assert "Numbers and advice   lgsfm doctor out" in lines
 
 
 def test_the_help_of_the_program_names_every_command() -> None:

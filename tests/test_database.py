@@ -11,7 +11,8 @@ import pycolmap
 import pytest
 
 from lgsfm.camera_groups import CameraGroup
-from lgsfm.database import build_database, fingerprint, import_matches
+from lgsfm.database import build_database, import_matches
+from lgsfm.database_reading import fingerprint
 from lgsfm.errors import CacheError
 from lgsfm.types import Features, Matches
 

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 from cli_helpers import copy_photos, views
 
-from lgsfm import forecast, machine, pipeline
+from lgsfm import forecast, machine
 from lgsfm.estimate import GUESSED, MEASURED, SCALED, STAGES, Setup, reference_seconds
 from lgsfm.files import write_json
 from lgsfm.forecast import Forecast, Pace, machines_of, seen_pixels, setup_of, tags_of
 from lgsfm.machine import Machine
-from lgsfm.pipeline import Observer, reconstruct
+from lgsfm.observer import Observer
+from lgsfm.pipeline import reconstruct
 from lgsfm.rates import MOST_ITEMS, MOST_RECORDS, Speed, Speeds, about, rates_file, rates_of
+from lgsfm.run import Run
 from lgsfm.settings import Settings
 
 SIFT = {"features": "sift", "max_edge_px": 800, "max_keypoints": 1500}
@@ -377,7 +379,7 @@ def test_a_run_keeps_how_fast_it_was(courtyard: Path, monkeypatch: pytest.Monkey
 def test_a_run_that_reuses_all_does_not_load_torch(finished: tuple[Path, Path, Listener]) -> None:
     images, output, _ = finished
     code = (
-        "import sys; from lgsfm.pipeline import Run; from lgsfm.settings import Settings; from pathlib import Path\n"
+        "import sys; from lgsfm.run import Run; from lgsfm.settings import Settings; from pathlib import Path\n"
         f"with Run(Path({str(images)!r}), Path({str(output)!r}), Settings.from_flags({SIFT})) as run:\n"
         "    run._say_forecast(); run.extract()\n"
         "print('torch' in sys.modules)"
@@ -397,7 +399,7 @@ def test_the_time_of_the_forecast_is_that_of_the_first_stage(
     finished: tuple[Path, Path, Listener], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, output, _ = finished
-    with pipeline.Run(images, output, Settings.from_flags(SIFT)) as run:
+    with Run(images, output, Settings.from_flags(SIFT)) as run:
         run.early_s = 1000.0
         run.extract()
         assert run.summary.seconds["extract"] >= 1000

@@ -14,7 +14,7 @@ from conftest import saved, textured
 from PIL import Image
 from test_extraction import ToyExtractor
 
-from lgsfm import pipeline
+from lgsfm import run as run_module
 from lgsfm.errors import InputError
 from lgsfm.exif import turn_upright
 from lgsfm.extraction import extract_features
@@ -22,7 +22,7 @@ from lgsfm.extractors.sift import SiftExtractor, SiftOptions
 from lgsfm.images import file_digest, list_images, read_photo
 from lgsfm.mask_pixels import fitted
 from lgsfm.masks import MaskOptions, find_masks, in_words, without_masks
-from lgsfm.pipeline import Run
+from lgsfm.run import Run
 from lgsfm.settings import Settings
 from lgsfm.store import FeatureStore
 from lgsfm.upright import Orientations
@@ -360,8 +360,8 @@ def test_a_run_looks_again_through_the_masks(folder: Path, monkeypatch: pytest.M
         looked.append(look("a.png", 1))
         return {}
 
-    monkeypatch.setattr(pipeline, "find_turns", look_at_one)
-    monkeypatch.setattr(pipeline, "is_rotation_invariant", lambda extractor: False)
+    monkeypatch.setattr(run_module, "find_turns", look_at_one)
+    monkeypatch.setattr(run_module, "is_rotation_invariant", lambda extractor: False)
     save_mask(folder / "masks" / "a.png", left_half())
     settings = Settings.from_flags({"features": "sift", "masks": str(folder / "masks")})
     with Run(folder, folder / "out", settings) as taken:

@@ -14,10 +14,13 @@ from cli_helpers import copy_photos, summary_of, views
 from cli_helpers import run as command
 from PIL import Image
 
-from lgsfm import pipeline
+from lgsfm import database_record
+from lgsfm import run as run_module
 from lgsfm.errors import CacheError, InputError, LgsfmError, ReconstructionError
 from lgsfm.finished import FinishedRun
-from lgsfm.pipeline import Observer, Run, reconstruct
+from lgsfm.observer import Observer
+from lgsfm.pipeline import reconstruct
+from lgsfm.run import Run
 from lgsfm.settings import Settings
 from lgsfm.summary import Summary, Tally
 
@@ -111,7 +114,7 @@ def test_a_database_that_is_not_as_it_was_left_is_made_again(own: tuple[Path, Pa
 
 def test_another_pycolmap_makes_the_database_again(own: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     images, output = own
-    monkeypatch.setattr(pipeline, "version", lambda name: "4.9.9")
+    monkeypatch.setattr(database_record, "version", lambda name: "4.9.9")
     assert reconstruct(images, output, **SIFT).computed["database"] == 3
 
 
@@ -156,7 +159,7 @@ def test_until_there_are_new_models_the_summary_tells_of_the_old_ones(
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "match_features", interrupt)
+    monkeypatch.setattr(run_module, "match_features", interrupt)
     with pytest.raises(KeyboardInterrupt):
         reconstruct(images, output, **QUICK)
     after = summary_of(output)
@@ -214,7 +217,7 @@ def test_no_model_has_a_cause(
 # --------------------------------------------------------------------------------- pairs
 def test_friends_of_friends_are_matched_in_a_second_round(courtyard: Path, tmp_path: Path) -> None:
     images = copy_photos(courtyard / "images", tmp_path / "images", views(4, 5, 6, 7))
-    flags = {**SIFT, "pairs": "sequential+transitive", "overlap": 1}
+    flags = {**SIFT, "pairs": "sequential+transitive", "overlap": 1, "budget": "none"}
     listener = Listener()
     summary = reconstruct(images, tmp_path / "out", observer=listener, **flags)
     assert summary.num_reg_images == 4
@@ -276,8 +279,8 @@ def test_pairs_are_selected_with_as_many_threads_as_asked_for(
         seen.append(torch.get_num_threads())
         return select(*arguments)
 
-    select = pipeline.select
-    monkeypatch.setattr(pipeline, "select", watched)
+    select = run_module.select
+    monkeypatch.setattr(run_module, "select", watched)
     with continued(*own, {**SIFT, "threads": 1}) as run:
         run.select_pairs()
     assert seen == [1]

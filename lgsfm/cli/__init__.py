@@ -96,6 +96,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from .bench import add_commands as add_bench_commands
+    from .doctor import add_commands as add_doctor_commands
     from .pair import add_commands as add_pair_commands
     from .reconstruction import add_commands as add_reconstruction_commands
     from .weights import add_commands as add_weights_commands
@@ -108,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lgsfm {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_reconstruction_commands(commands)
+    add_doctor_commands(commands)
     add_pair_commands(commands)
     add_bench_commands(commands)
     add_weights_commands(commands)

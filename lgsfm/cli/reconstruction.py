@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..cameras import DEFAULT_FOCAL_FACTOR
+from ..diagnosis import REASONS
 from ..evaluation import evaluate
-from ..pipeline import Run
+from ..pipeline import run_stages
+from ..run import Run
 from ..settings import OF_THE_MOMENT, Settings, flag_fields
 from ..summary import Summary
 from ..workspace import Workspace, default_output
@@ -70,7 +72,7 @@ def _add_evaluate(commands: Any) -> None:
 # --------------------------------------------------------------------------------- commands
 def _reconstruct(arguments: argparse.Namespace, terminal: Terminal) -> None:
     with _run(arguments, given_flags(arguments, Settings), terminal) as run:
-        run.reconstruct()
+        run_stages(run)
     _say_cameras(run.summary, terminal)
     print(json.dumps(asdict(run.summary), indent=2, ensure_ascii=False) if arguments.json else table(run.summary))
 
@@ -178,14 +180,12 @@ def table(summary: Summary) -> str:
     if len(summary.models) > 1:
         others = ", ".join(f"{model['path']} ({model['num_reg_images']})" for model in summary.models[1:])
         lines.append(f"Other models         {others}")
-    explained = {*summary.failed_images, *summary.masked_out}
-    unregistered = [name for name in summary.unregistered if name not in explained]
-    if unregistered:
-        lines.append(f"Not registered       {_some(unregistered)}")
-    if summary.masked_out:
-        lines.append(f"Masked out           {_some(summary.masked_out)}")
-    if summary.failed_images:
-        lines.append(f"Skipped, unusable    {_some(list(summary.failed_images))}")
+    reasons = {found["image"]: found["reason"] for found in summary.diagnoses}
+    for reason in REASONS:
+        if names := [name for name in summary.unregistered if reasons.get(name) == reason]:
+            lines.append(f"Not registered       {len(names)} {reason}: {_some(names)}")
+    if reasons:
+        lines.append(f"Numbers and advice   lgsfm doctor {summary.output}")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..pipeline import Observer
+from ..observer import Observer
 from ..types import Progress
 
 __all__ = ["Terminal"]

@@ -22,7 +22,8 @@ from .exhaustive import exhaustive_pairs
 from .files import absolute_files, read_pairs, split_methods, write_pairs
 from .options import AUTO_EXHAUSTIVE, LAST, PairOptions
 from .prematch import prematch_pairs
-from .retrieval import retrieval_pairs, similar_pairs
+from .ranking import Scores
+from .retrieval import look_alikes, retrieval_pairs, similar_pairs
 from .sequence import check_folders, natural_key, sequential_pairs
 from .spatial import check_positions, spatial_pairs
 from .transitive import transitive_pairs
@@ -32,9 +33,11 @@ __all__ = [
     "METHODS",
     "Collection",
     "PairOptions",
+    "Scores",
     "Selection",
     "absolute_files",
     "check_choice",
+    "look_alikes",
     "natural_key",
     "num_rounds",
     "read_pairs",

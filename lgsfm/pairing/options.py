@@ -59,6 +59,11 @@ class PairOptions(Options):
         minimum=0,
     )
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether all pairs come from files."""
+        return not {*NAMES, "auto"} & set(split_methods(self.pairs))
+
     def methods(self) -> list[str]:
         """The methods by name, also "auto", each once; a path stands for itself.
 

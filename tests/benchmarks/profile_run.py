@@ -23,7 +23,7 @@ STARTED = time.perf_counter()
 PARTS = [  # (row of the table, module, name of the function or method)
     ("extract: read, decode, resize", "lgsfm.extraction", "read_photo"),
     ("extract: network", "lgsfm.extractors.aliked", "AlikedExtractor.extract"),
-    ("extract: votes on what is up", "lgsfm.pipeline", "find_turns"),
+    ("extract: votes on what is up", "lgsfm.run", "find_turns"),
     ("match: once per image", "lgsfm.matchers.lightglue", "LightGlueMatcher.prepare"),
     ("match: once per pair", "lgsfm.matchers.lightglue", "LightGlueMatcher.match_batch"),
     ("  (one pair, in older versions)", "lgsfm.matchers.lightglue", "LightGlueMatcher.match_prepared"),
@@ -34,7 +34,7 @@ PARTS = [  # (row of the table, module, name of the function or method)
     ("stores: read", "lgsfm.store", "_Store.__getitem__"),
     ("database: import", "lgsfm.database", "import_matches"),
     ("database: verify", "lgsfm.database", "verify_matches"),
-    ("map", "lgsfm.pipeline", "map_database"),
+    ("map", "lgsfm.run", "map_database"),
 ]
 
 

@@ -1,0 +1,54 @@
+"""`lgsfm doctor`: why photos did not register."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..diagnosis import Diagnosis
+from ..doctor import Examination, examine
+from .terminal import Terminal
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the command."""
+    text = "why photos are not in the model, with the numbers behind it and what would help; and why models are apart"
+    command = commands.add_parser("doctor", help=text, description=text)
+    command.set_defaults(command=_doctor)
+    command.add_argument("output", type=Path, help="output folder of lgsfm reconstruct")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _doctor(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    found = examine(arguments.output)
+    print(json.dumps(asdict(found), indent=2, ensure_ascii=False) if arguments.json else "\n".join(lines(found)))
+
+
+def lines(found: Examination) -> Iterable[str]:
+    """The findings for people."""
+    yield f"Registered {found.num_registered} of {found.num_images} photos in the best model."
+    for reason, diagnoses in found.by_reason().items():
+        yield ""
+        yield f"{reason}: {len(diagnoses)}"
+        for each in diagnoses:
+            yield f"  {each.image}: {each.evidence}"
+        yield from (f"  -> {advice}" for advice in _advice(diagnoses))
+    for split in found.splits:
+        yield ""
+        yield f"{split.evidence}"
+        yield f"  -> {split.advice}{_try(split.command)}"
+
+
+def _advice(diagnoses: Sequence[Diagnosis]) -> list[str]:
+    """What would help, each advice once."""
+    return list(dict.fromkeys(each.advice + _try(each.command) for each in diagnoses))
+
+
+def _try(command: str) -> str:
+    return f"\n     {command}" if command else ""

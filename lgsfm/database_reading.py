@@ -1,0 +1,210 @@
+"""What is in a COLMAP database, above all what geometric verification made of the pairs.
+
+Read as tables and without the blobs of matches: of a million pairs the numbers fit in memory, the matches do not.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import CacheError
+from .options import digest
+from .types import Pair, canonical_pair
+
+__all__ = [
+    "DatabaseReport",
+    "VerifiedPair",
+    "fingerprint",
+    "matched_pairs",
+    "pair_id",
+    "read_inlier_matches",
+    "read_verified_pairs",
+    "report_on",
+]
+
+MAX_IMAGES = 2147483647  # COLMAP: pair_id = id1 * MAX_IMAGES + id2, with id1 < id2
+KINDS = {  # COLMAP's configurations of two views
+    0: "undefined",
+    1: "degenerate",
+    2: "calibrated",
+    3: "uncalibrated",
+    4: "planar",
+    5: "panoramic",
+    6: "planar or panoramic",
+    7: "watermark",
+    8: "multiple",
+}
+
+
+@dataclass(frozen=True)
+class DatabaseReport:
+    """What is in a database."""
+
+    num_images: int
+    num_pairs: int  # with matches
+    num_verified: int  # of them with a two-view geometry
+    num_inliers: int
+
+
+@dataclass(frozen=True, eq=False)
+class VerifiedPair:
+    """What is known of one matched pair.
+
+    num_matches: found by the matcher
+    num_inliers: of them those that agree with one geometry of the two views; 0: none was found
+    kind: of the geometry, in words
+    cam1_from_cam0: (3, 3) float64 rotation, None where no relative pose was found
+    direction: (3,) float64 unit translation of cam1_from_cam0, zeros if the camera turned on the spot, None likewise
+    """
+
+    num_matches: int
+    num_inliers: int
+    kind: str = "undefined"
+    cam1_from_cam0: np.ndarray | None = None
+    direction: np.ndarray | None = None
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the two views have a geometry that the mapper can use."""
+        return self.num_inliers > 0 and self.kind not in ("degenerate", "watermark", "undefined")
+
+
+def pair_id(id0: int, id1: int) -> int:
+    """COLMAP's number of a pair of images."""
+    return min(id0, id1) * MAX_IMAGES + max(id0, id1)
+
+
+def report_on(path: Path) -> DatabaseReport:
+    """What is in a database, in figures.
+
+    Raises:
+        CacheError: it cannot be read.
+    """
+    with _opened(path) as database:
+        counts = [database.execute(query).fetchone()[0] for query in COUNTS]
+    return DatabaseReport(*(int(count or 0) for count in counts))
+
+
+COUNTS = (
+    "SELECT count(*) FROM images",
+    "SELECT count(*) FROM matches WHERE rows > 0",
+    "SELECT count(*) FROM two_view_geometries WHERE rows > 0",
+    "SELECT sum(rows) FROM two_view_geometries",
+)
+
+
+def matched_pairs(path: Path) -> set[Pair]:
+    """The pairs with matches, by the names of their images, the lesser first.
+
+    Raises:
+        CacheError: the database cannot be read.
+    """
+    with _opened(path) as database:
+        names = dict(database.execute("SELECT image_id, name FROM images"))
+        ids = [divmod(row[0], MAX_IMAGES) for row in database.execute("SELECT pair_id FROM matches WHERE rows > 0")]
+    return {canonical_pair(names[first], names[second]) for first, second in ids}
+
+
+def read_verified_pairs(path: Path) -> dict[Pair, VerifiedPair]:
+    """Each pair with matches, by the names of its images, the lesser first; where verification failed, without inliers.
+
+    Raises:
+        CacheError: the database cannot be read.
+    """
+    with _opened(path) as database:
+        names = dict(database.execute("SELECT image_id, name FROM images"))
+        found = {}
+        for pair_id, matches, inliers, config, qvec, tvec in database.execute(ALL_PAIRS):
+            first, second = divmod(pair_id, MAX_IMAGES)
+            rotation, direction = _pose(qvec, tvec, is_swapped=names[first] > names[second])
+            found[canonical_pair(names[first], names[second])] = VerifiedPair(
+                matches, inliers or 0, KINDS.get(config or 0, "undefined"), rotation, direction
+            )
+    return found
+
+
+ALL_PAIRS = """
+    SELECT matches.pair_id, matches.rows, geometry.rows, geometry.config, geometry.qvec, geometry.tvec
+    FROM matches LEFT JOIN two_view_geometries AS geometry ON geometry.pair_id = matches.pair_id
+    WHERE matches.rows > 0 ORDER BY matches.pair_id
+"""
+
+
+def _pose(
+    qvec: bytes | None, tvec: bytes | None, *, is_swapped: bool
+) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Rotation and unit translation of cam1_from_cam0 from COLMAP's quaternion (w, x, y, z) and translation."""
+    if not qvec or not tvec:
+        return None, None
+    (w, x, y, z), translation = np.frombuffer(qvec), np.frombuffer(tvec)
+    length = float(np.linalg.norm(translation))
+    direction = translation / length if length else np.zeros(3)  # the camera may have turned on the spot
+    rotation = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    return (rotation.T, -rotation.T @ direction) if is_swapped else (rotation, direction)
+
+
+def read_inlier_matches(path: Path, name0: str, name1: str) -> np.ndarray:
+    """The verified matches (K, 2) int64 of two images, in the order of the names; none where there is no geometry.
+
+    Raises:
+        CacheError: the database cannot be read.
+    """
+    with _opened(path) as database:
+        ids = dict(database.execute("SELECT name, image_id FROM images WHERE name IN (?, ?)", (name0, name1)))
+        if len(ids) < 2:
+            return np.zeros((0, 2), np.int64)
+        row = database.execute(
+            "SELECT data FROM two_view_geometries WHERE pair_id = ?", (pair_id(*ids.values()),)
+        ).fetchone()
+    matches = np.frombuffer(row[0] if row and row[0] else b"", np.uint32).reshape(-1, 2).astype(np.int64)
+    return matches[:, ::-1] if ids[name0] > ids[name1] else matches
+
+
+def fingerprint(path: Path) -> str:
+    """Hash of what a database holds: images, cameras, the number of keypoints, matches, inliers; "" if it is damaged.
+
+    Not of size and time, which COLMAP changes when it opens a database for reading.
+    """
+    try:
+        with _opened(path) as database:
+            if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                return ""
+            return digest([database.execute(query).fetchall() for query in CONTENT])
+    except CacheError:
+        return ""
+
+
+CONTENT = (
+    "SELECT image_id, name, camera_id FROM images ORDER BY image_id",
+    "SELECT camera_id, model, width, height, hex(params), prior_focal_length FROM cameras ORDER BY camera_id",
+    "SELECT count(*), sum(rows) FROM keypoints",
+    "SELECT count(*), sum(rows) FROM matches",
+    "SELECT count(*), sum(rows), sum(config) FROM two_view_geometries",
+)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """The database for reading only. Raises `CacheError` for what goes wrong inside."""
+    try:
+        wal = Path(f"{path}-wal")
+        is_settled = not wal.exists() or not wal.stat().st_size  # nobody died in the middle of writing
+        address = f"{Path(path).resolve().as_uri()}?mode=ro{'&immutable=1' if is_settled else ''}"
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            yield database
+    except (sqlite3.Error, OSError, ValueError, KeyError) as exc:
+        raise CacheError(
+            f"The database {path} cannot be read: {exc}. It is made again by `lgsfm database` once it is removed."
+        ) from exc

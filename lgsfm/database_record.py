@@ -1,0 +1,126 @@
+"""What the database was made of (``database.json``): whether it can stay, and if not, which verified pairs can.
+
+A database whose photos, features, matches, cameras and options are those that are wanted stays as it is. Of another
+one the pairs are taken over whose two images have the same features and cameras: photos that are added, or pairs of a
+second look, cost the verification of what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from .camera_groups import CameraGroup
+from .database import VerificationOptions
+from .database_reading import DatabaseReport, fingerprint
+from .files import read_json, write_json
+from .options import digest
+from .types import Pair
+
+__all__ = ["DatabaseContent", "DatabaseRecord"]
+
+FORMAT = 2  # of the database; 2: with relative poses
+
+
+@dataclass(frozen=True)
+class DatabaseContent:
+    """All that decides what is in a database.
+
+    images: image name -> hash of its features and its camera
+    pairs: what is imported
+    finer: those of the pairs that have matches of a finer look beside -> hash of these
+    origin: hash of what all pairs have in common: where the matches come from, how they are verified, by what
+    """
+
+    images: Mapping[str, str]
+    pairs: Sequence[Pair]
+    finer: Mapping[Pair, str]
+    origin: str
+
+    @classmethod
+    def of(
+        cls,
+        features: Mapping[str, str],
+        cameras: Iterable[CameraGroup],
+        camera_model: str,
+        pairs: Sequence[Pair],
+        *,
+        matches: str,
+        verification: VerificationOptions,
+        finer: Mapping[Pair, str],
+    ) -> DatabaseContent:
+        """From image name -> hash of its features, the name that stands for all matches, and the choices."""
+        images: dict[str, str] = {}
+        for group in cameras:
+            camera = {key: value for key, value in group.row(camera_model).items() if key not in OF_THE_GROUP}
+            images |= {name: digest([features[name], camera]) for name in group.names}
+        common = {"matches": matches, "verification": verification.to_dict(), "format": FORMAT}
+        return cls(images, pairs, finer, digest({**common, "pycolmap": version("pycolmap")}))
+
+    @property
+    def identity(self) -> str:
+        """Hash of all of it."""
+        return digest([sorted(self.images.items()), sorted(self.pairs), sorted(self.finer.items()), self.origin])
+
+
+OF_THE_GROUP = ("images", "num_images", "label")  # in a camera's row: of no consequence for a pair of its images
+
+
+@dataclass(frozen=True)
+class DatabaseRecord:
+    """What is noted beside a database.
+
+    identity: of its content, "" if there is none
+    fingerprint: of the file, see `lgsfm.database_reading.fingerprint`
+    report: what was said when it was made
+    images, finer, origin: as in `DatabaseContent`
+    flags, made, rules: the choices of the run that made it, for those who go on from it
+    """
+
+    identity: str = ""
+    fingerprint: str = ""
+    report: dict[str, int] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+    finer: list[list[str]] = field(default_factory=list)
+    origin: str = ""
+    flags: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
+    rules: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> DatabaseRecord:
+        """What is noted in a file; nothing if it is missing or of another version."""
+        known = read_json(path)
+        return cls(**known) if set(known) == set(cls.__dataclass_fields__) else cls()
+
+    @classmethod
+    def about(cls, database: Path, content: DatabaseContent, report: DatabaseReport, **choices: Any) -> DatabaseRecord:
+        """What to note of a database that was just made, or found to be the same."""
+        return cls(
+            content.identity,
+            fingerprint(database),
+            asdict(report),
+            dict(content.images),
+            sorted(map(list, content.finer)),
+            content.origin,
+            **choices,
+        )
+
+    def write(self, path: Path) -> None:
+        """Writes it. Raises `CacheError` if that fails."""
+        write_json(path, asdict(self))
+
+    def is_of(self, database: Path) -> bool:
+        """Whether this is about the database as it is now, whole and untouched."""
+        return bool(self.fingerprint) and fingerprint(database) == self.fingerprint
+
+    def kept_pairs(self, content: DatabaseContent) -> set[Pair]:
+        """The wanted pairs of which the database, if it has them, holds just what would be made again."""
+        if self.origin != content.origin:
+            return set()
+        same = {name for name, image in content.images.items() if self.images.get(name) == image}
+        finer = {*map(tuple, self.finer), *content.finer}
+        return {pair for pair in content.pairs if pair[0] in same and pair[1] in same and pair not in finer}

@@ -1,0 +1,152 @@
+"""What a run left in its output folder, examined: why photos did not register, and why models came out apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .database_reading import read_verified_pairs
+from .diagnosis import REASONS, Diagnosis, Evidence, Split, diagnose, diagnose_splits
+from .errors import InputError
+from .files import read_json
+from .healing import SecondLooks
+from .images import list_images
+from .pairing import read_pairs
+from .poses import load_poses
+from .store import FeatureStore, num_keypoints
+from .types import Pair
+from .workspace import Workspace
+
+__all__ = ["Examination", "examine", "gather"]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the doctor found.
+
+    num_images: all photos
+    num_registered: in the best model
+    diagnoses: one for each of the others
+    splits: one for each model beside the best one
+    """
+
+    num_images: int
+    num_registered: int
+    diagnoses: list[Diagnosis]
+    splits: list[Split]
+
+    def by_reason(self) -> dict[str, list[Diagnosis]]:
+        """Reason -> its diagnoses, in the order of `lgsfm.diagnosis.REASONS`."""
+        found = {reason: [each for each in self.diagnoses if each.reason == reason] for reason in REASONS}
+        return {reason: each for reason, each in found.items() if each}
+
+
+def examine(output: str | Path) -> Examination:
+    """Why photos of a finished (or failed) run are not in its best model, and why there are others.
+
+    Args:
+        output: the output folder of `lgsfm reconstruct`.
+
+    Raises:
+        InputError: it is no such folder, or a model is damaged.
+        CacheError: a file in it cannot be read.
+    """
+    workspace = Workspace(Path(output))
+    options, summary = read_json(workspace.options), read_json(workspace.summary)
+    if "extractor" not in options:
+        raise InputError(f"'{output}' is no output folder of lgsfm, or nothing has been extracted there yet.")
+    features = workspace.features(options["extractor"])
+    failed = summary.get("failed_images", {})
+    image_dir = Path(summary.get("image_dir", ""))
+    names = _names(features, failed, image_dir)
+    evidence = gather(
+        workspace,
+        names,
+        features,
+        pairs=_pairs(workspace, names),
+        failed=failed,
+        masked_out=summary.get("masked_out", []),
+        min_inliers=options.get("verification", {}).get("min_inliers", 15),
+        image_dir=str(image_dir),
+        flags=options.get("flags", {}),
+    )
+    return Examination(len(names), len(evidence.registered), diagnose(evidence), diagnose_splits(evidence))
+
+
+def _names(features: Path, failed: Mapping[str, str], image_dir: Path) -> list[str]:
+    """All photos: of the folder, if it is still there, and those with features or an error."""
+    names = set(failed)
+    if features.is_file():
+        with FeatureStore(features) as store:
+            names |= set(store)
+    with suppress(InputError):
+        listed = set(list_images(image_dir))
+        names = (names & listed) or names
+    return sorted(names)
+
+
+def _pairs(workspace: Workspace, names: Sequence[str]) -> list[Pair]:
+    """The pairs that were selected, and those of second looks."""
+    selected = read_pairs(workspace.pairs, names, skip_unknown=True) if workspace.pairs.is_file() else []
+    return sorted({*selected, *SecondLooks(workspace.second_looks).pairs})
+
+
+def gather(
+    workspace: Workspace,
+    names: Sequence[str],
+    features: Path,
+    *,
+    pairs: Sequence[Pair] = (),
+    failed: Mapping[str, str] | None = None,
+    masked_out: Sequence[str] = (),
+    models: Sequence[Sequence[str]] | None = None,
+    min_inliers: int = 15,
+    image_dir: str = "",
+    flags: Mapping[str, Any] | None = None,
+) -> Evidence:
+    """The evidence of a run; of stages that have not run there is none.
+
+    Args:
+        workspace: its output folder.
+        names: all photos.
+        features: its feature store.
+        pairs: those that were selected, also second looks.
+        failed: unusable photos -> why.
+        masked_out: photos whose masks leave no keypoint.
+        models: the registered images of each model, the best one first; None reads them from the folder.
+        min_inliers: that a pair needed.
+        image_dir: folder of the photos.
+        flags: what was asked for.
+
+    Raises:
+        CacheError: a file cannot be read.
+        InputError: a model is damaged.
+    """
+    keypoints: dict[str, int] = {}
+    if features.is_file():
+        with FeatureStore(features) as store:
+            keypoints = {name: count for name in names if (count := num_keypoints(store, name)) is not None}
+    return Evidence(
+        names=names,
+        failed=failed or {},
+        masked_out=masked_out,
+        keypoints=keypoints,
+        pairs=pairs,
+        verified=read_verified_pairs(workspace.database) if workspace.database.is_file() else {},
+        models=_registered(workspace.sparse) if models is None else models,
+        min_inliers=min_inliers,
+        image_dir=image_dir,
+        output=str(workspace.root),
+        flags=flags or {},
+    )
+
+
+def _registered(sparse: Path) -> list[list[str]]:
+    """The registered images of each model 0, 1, ... in a folder."""
+    models: list[list[str]] = []
+    while (folder := sparse / str(len(models))).is_dir():
+        models.append(sorted(load_poses(folder)))
+    return models

@@ -1,0 +1,149 @@
+"""Second looks, carried out: rounds of `lgsfm.healing` before and after mapping, while they help."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from .healing import Budget, Look, Ranked, SecondLooks, State, has_helped, plan_look
+from .mapping import ModelSummary
+
+__all__ = ["Healer", "Stages", "is_better"]
+
+MapAgain = Callable[[list[ModelSummary]], list[ModelSummary]]
+
+
+class Stages(Protocol):
+    """What a healer asks of a run."""
+
+    def state(self, unregistered: Sequence[str] | None = None) -> State:
+        """What is known of the pairs now."""
+        ...
+
+    def ranked(self, name: str) -> Sequence[str]:
+        """The other images, those that look most like this one first."""
+        ...
+
+    def match_look(self, look: Look) -> None:
+        """Matches the pairs of a round."""
+        ...
+
+    def update_database(self) -> None:
+        """Makes the database be of all pairs that are noted."""
+        ...
+
+    def pair_seconds(self) -> float:
+        """How long one pair takes, as far as is known."""
+        ...
+
+
+class Healer:
+    """The second looks of one run.
+
+    Args:
+        stages: the run.
+        looks: those that were had before; new ones are noted there.
+        budget: of all of them together.
+        can_look_closer: whether there is a finer look.
+        say: told what happens, in lines for people.
+    """
+
+    def __init__(
+        self, stages: Stages, looks: SecondLooks, budget: Budget, *, can_look_closer: bool, say: Callable[[str], None]
+    ) -> None:
+        self.stages, self.looks, self.say, self.can_look_closer = stages, looks, say, can_look_closer
+        self.budget = budget.spent(sum(look.cost for look in looks.all_rounds()), 0.0)
+
+    def before_mapping(self) -> None:
+        """Ties photos that hang by a thread; a finer look where untried pairs do not help any more."""
+        is_finer = False
+        while "match" not in self.looks.settled:
+            state = self.stages.state()
+            look = self._had(self._plan(state, is_finer=is_finer))
+            if look.pairs:
+                self.stages.update_database()
+                after = self.stages.state()
+                parts, weak = len(after.graph.components), len(after.weak)
+                self.say(f"  Now {len(after.graph.pairs)} verified pairs, {parts} part(s), {weak} weak photos.")
+                if has_helped(state.graph, after.graph):
+                    is_finer = False
+                    continue
+            if is_finer:
+                self.looks.settle("match")
+            is_finer = True
+
+    def after_mapping(
+        self,
+        models: list[ModelSummary],
+        names: Sequence[str],
+        map_again: Callable[[list[ModelSummary]], list[ModelSummary]],
+    ) -> list[ModelSummary]:
+        """Helps photos that the mapper left out, and maps again where that has given them more to hold on to.
+
+        Args:
+            models: what there is, the best one first.
+            names: the images with features.
+            map_again: makes models anew, and puts them in the place of those given if they are better; gives those
+                that are there then.
+        """
+        while "map" not in self.looks.settled:
+            settled = _settled(models)
+            unregistered = [name for name in names if name not in settled]
+            before = self.stages.state(unregistered)
+            had = [
+                look for look in (self._round(unregistered, is_finer=finer) for finer in (False, True)) if look.pairs
+            ]
+            if had:
+                self.stages.update_database()
+                if _hold(self.stages.state(unregistered)) > _hold(before):
+                    again = map_again(models)
+                    if again is not models:
+                        models = again
+                        continue
+                self.looks.drop(len(had))
+                self.stages.update_database()
+            self.looks.settle("map")
+        return models
+
+    def _round(self, unregistered: Sequence[str], *, is_finer: bool) -> Look:
+        return self._had(self._plan(self.stages.state(unregistered), is_finer=is_finer))
+
+    def _plan(self, state: State, *, is_finer: bool) -> Look:
+        if is_finer and not self.can_look_closer:
+            return Look()
+        ranked: Ranked = self.stages.ranked
+        return plan_look(state, ranked, self.budget.left(self.stages.pair_seconds()), is_finer=is_finer)
+
+    def _had(self, look: Look) -> Look:
+        """The look, carried out and noted if there is anything to do."""
+        if look.pairs:
+            kind = "a finer look at" if look.is_finer else "trying"
+            self.say(f"Second look: {look.reason}; {kind} {len(look.pairs)} pairs (--budget).")
+            start = time.perf_counter()
+            self.stages.match_look(look)
+            self.looks.add(look)
+            self.budget = self.budget.spent(look.cost, time.perf_counter() - start)
+        return look
+
+
+def _settled(models: Sequence[ModelSummary]) -> set[str]:
+    """Images that need no help: those of the best model, and of models of other places, which share no image with it."""
+    best = set(models[0].registered) if models else set()
+    apart = [set(model.registered) for model in models[1:] if best.isdisjoint(model.registered)]
+    return best.union(*apart)
+
+
+def _hold(state: State) -> int:
+    """How much the photos that were left out have to hold on to: the inliers of their verified pairs."""
+    out = set(state.unregistered or ())
+    return sum(found.num_inliers for pair, found in state.graph.pairs.items() if out & set(pair))
+
+
+def is_better(models: Sequence[ModelSummary], than: Sequence[ModelSummary]) -> bool:
+    """Whether the best model has more images.
+
+    Not whether there are more models beside it: photos of another place that a closer look ties together by what only
+    looks alike would count as a gain.
+    """
+    return (models[0].num_reg_images if models else 0) > (than[0].num_reg_images if than else 0)
