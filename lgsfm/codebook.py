@@ -32,6 +32,17 @@ class Codebook:
     def __len__(self) -> int:
         return len(self.centres)
 
+    def nearest(self, descriptors: np.ndarray, count: int) -> np.ndarray:
+        """(N, count) numbers of the nearest words of each descriptor, in any order; fewer where there are no more.
+
+        Of a codebook in groups only one is given, see `assign`.
+        """
+        if count == 1 or len(self.coarse) or not len(descriptors):
+            return self.assign(descriptors)[:, None]
+        count = min(count, len(self.centres))
+        scores = descriptors @ self.centres.T - 0.5 * (self.centres**2).sum(1)
+        return np.argpartition(scores, -count, axis=1)[:, -count:]
+
     def assign(self, descriptors: np.ndarray) -> np.ndarray:
         """(N,) number of the word of each descriptor: the nearest, with groups the nearest in the nearest group."""
         if not len(self.coarse):

@@ -29,6 +29,7 @@ import numpy as np
 
 from lgsfm import database
 from lgsfm.camera_groups import CameraGroup
+from lgsfm.database_reading import fingerprint
 from lgsfm.matching import match_features
 from lgsfm.pairing import PairOptions, read_pairs, select_pairs, write_pairs
 from lgsfm.registry import component_class
@@ -220,7 +221,7 @@ class Bench:
 
     def fingerprint(self) -> dict[str, Any]:
         with self.watch:
-            return {"": database.fingerprint(self.database_path)}
+            return {"": fingerprint(self.database_path)}
 
 
 STAGES = [name for name in vars(Bench) if not name.startswith("_") and name not in ("features", "pairs", "retrieve")]
