@@ -182,11 +182,16 @@ def asmk_by_its_formula(names, features, words):
     centres = codebook.train(codebook.sample(names, features), words)
     signs = np.zeros((len(names), words, centres.shape[1]))
     for i, name in enumerate(names):
-        sums, counts = codebook.residuals(features[name].descriptors, centres)
-        signs[i, counts > 0] = np.where(sums > 0, 1, -1)[counts > 0]
+        descriptors = features[name].descriptors
+        nearest = np.argsort(((descriptors[:, None] - centres) ** 2).sum(2), axis=1)[:, : asmk.NEAREST]
+        for word in np.unique(nearest):
+            sums = (descriptors[(nearest == word).any(1)] - centres[word]).sum(0)
+            signs[i, word] = np.where(sums > 0, 1, -1)
+    has = signs.any(2)
+    rarity = np.log(len(names) / np.maximum(has.sum(0), 1) + 0.05)
     u = np.einsum("iwd,jwd->wij", signs, signs) / centres.shape[1]
-    kernel = (np.maximum(u, 0) ** 3).sum(0)
-    own = np.maximum(kernel.diagonal(), 1)  # of the image without keypoints: 0
+    kernel = (rarity[:, None, None] * np.maximum(u, 0) ** 3).sum(0)
+    own = np.maximum(has.sum(1), 1)
     return kernel / np.sqrt(np.outer(own, own))
 
 

@@ -6,9 +6,10 @@ two images are as similar as the sum over their words of u³, where u is the cor
 negative counts nothing. So a few words that agree well outweigh many that agree by chance, which a dot product as in
 `vlad` cannot do. The codebook is trained on the collection itself.
 
-Words are kept as an inverted file: of each word the images that have it. An image is compared with these alone, and
-the number of words grows with that of the images, so that an image has about as many words to compare in a large
-collection as in a small one.
+In a small collection each descriptor counts for the five nearest words, as the queries of the paper do, and rare words
+count more. Words are kept as an inverted file: of each word the images that have it. An image is compared with these
+alone, and the number of words grows with that of the images, so that an image has about as many words to compare in a
+large collection as in a small one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SMALL = 2048  # images of a collection that is small; one that is not has severa
 IMAGES_PER_WORD = 4  # at most, of a large collection
 KEYPOINTS = 512  # of an image of a large collection, those of the highest scores
 TRAINING_PER_WORD = 8  # descriptors that the words of a large collection are trained on
+NEAREST = 5  # words that a descriptor of a small collection counts for; in a large one its nearest alone
 BATCH_IMAGES = 32  # that are described at once
 MOST_VOTES = 1 << 20  # pairs of entries that are compared at a time: 16 MB
 
@@ -53,6 +55,7 @@ class BinaryWords:
     images: (E,) int32, the image that has the word
     starts: (words + 1,) int, the entries of word i are starts[i] to starts[i + 1] - 1
     counts: (N,) int, how many words each image has
+    weights: (words,) float32, how much each word counts
     dim: D
     """
 
@@ -60,6 +63,7 @@ class BinaryWords:
     images: np.ndarray
     starts: np.ndarray
     counts: np.ndarray
+    weights: np.ndarray
     dim: int
 
 
@@ -74,36 +78,38 @@ class AsmkRetriever:
     def describe(self, names: Sequence[str], features: Mapping[str, Features]) -> BinaryWords:
         """The visual words of the images, in the order of the names."""
         if not names:
-            return BinaryWords(
-                np.zeros((0, 0), np.uint64), np.zeros(0, np.int32), np.zeros(1, int), np.zeros(0, int), 0
-            )
+            none = np.zeros(0, np.int32)
+            return BinaryWords(np.zeros((0, 0), np.uint64), none, np.zeros(1, int), none, none, 0)
         words = _train(names, features, self.options.words or words_for(len(names)))
-        most = KEYPOINTS if len(names) > SMALL else None
+        is_small = len(names) <= SMALL
+        most, nearest = (None, NEAREST) if is_small else (KEYPOINTS, 1)
         found, bits = [], []
         for batch in _batches(names, BATCH_IMAGES):
             described = [_strongest(features[name], most) for name in batch]
-            for own_words, own_bits in _signs(described, words):
+            for own_words, own_bits in _signs(described, words, nearest):
                 found.append(own_words)
                 bits.append(own_bits)
-        return _inverted(found, bits, len(words), words.centres.shape[1])
+        return _inverted(found, bits, len(words), words.centres.shape[1], is_weighted=is_small)
 
     def similarities(self, described: BinaryWords, start: int, stop: int) -> np.ndarray:
-        """(stop - start, N) float32 in [0, 1]: how similar these images are to all."""
+        """(stop - start, N) float32, not negative: how similar these images are to all."""
         size = len(described.counts)
         total = np.zeros((stop - start, size), np.float32)
         kernel = _kernel(described.dim)
-        for first, last in pairwise(described.starts):
+        own = np.zeros(size, np.float32)  # an image agrees with itself in all its words
+        for weight, (first, last) in zip(described.weights, pairwise(described.starts), strict=True):
+            own[described.images[first:last]] += weight
             images = described.images[first:last]
             above, below = np.searchsorted(images, (start, stop)) if len(images) > 1 else (0, 0)
             rows = max(1, MOST_VOTES // max(1, len(images)))
             for top in range(above, below, rows):
                 chosen = slice(first + top, first + min(top + rows, below))
-                votes = kernel.take(_distances(described.bits[:, chosen], described.bits[:, first:last]))
+                votes = weight * kernel.take(_distances(described.bits[:, chosen], described.bits[:, first:last]))
                 for image, row in zip(described.images[chosen], votes, strict=True):
                     total[image - start][images] += row
         norms = np.sqrt(np.maximum(described.counts, 1)).astype(np.float32)
-        # an image agrees with itself in all words; the loop leaves out words that it alone has
-        total[np.arange(stop - start), np.arange(start, stop)] = described.counts[start:stop]
+        # the loop leaves out words that one image alone has
+        total[np.arange(stop - start), np.arange(start, stop)] = own[start:stop]
         total /= norms[start:stop, None]
         total /= norms
         return total
@@ -138,32 +144,39 @@ def _strongest(features: Features, most: int | None) -> np.ndarray:
     return features.descriptors[np.sort(np.argpartition(-features.scores, most)[:most])]
 
 
-def _signs(images: Sequence[np.ndarray], words: Codebook) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _signs(images: Sequence[np.ndarray], words: Codebook, nearest: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Of the (N, D) descriptors of each image its (K,) words and their (ceil(D / 64), K) signs, packed."""
-    assigned = words.assign(np.concatenate(images))
+    assigned = words.nearest(np.concatenate(images), nearest)
     bounds = np.cumsum([0, *map(len, images)])
     for descriptors, (start, stop) in zip(images, pairwise(bounds), strict=True):
-        found, sums = codebook.sums_by_word(descriptors, assigned[start:stop], words.centres)
+        own = assigned[start:stop]
+        repeated = np.repeat(descriptors, own.shape[1], axis=0)
+        found, sums = codebook.sums_by_word(repeated, own.ravel(), words.centres)
         packed = np.zeros((len(found), -(-sums.shape[1] // 64) * 8), np.uint8)
         signs = np.packbits(sums > 0, axis=1)
         packed[:, : signs.shape[1]] = signs
         yield found.astype(np.int32), np.ascontiguousarray(packed.view(np.uint64).T)
 
 
-def _inverted(found: list[np.ndarray], bits: list[np.ndarray], words: int, dim: int) -> BinaryWords:
+def _inverted(
+    found: list[np.ndarray], bits: list[np.ndarray], words: int, dim: int, *, is_weighted: bool
+) -> BinaryWords:
     """The inverted file of the words and signs of each image; the lists are emptied, which halves the memory."""
     counts = np.array([len(own) for own in found])
     all_words = np.concatenate(found)
     found.clear()
     order = np.argsort(all_words, kind="stable")  # images stay in their order
-    starts = np.concatenate([[0], np.cumsum(np.bincount(all_words, minlength=words))])
+    having = np.bincount(all_words, minlength=words)
+    starts = np.concatenate([[0], np.cumsum(having)])
+    # inverse document frequency; a word that all images have still counts a little
+    rarity = np.log(len(counts) / np.maximum(having, 1) + 0.05) if is_weighted else np.ones(words)
     del all_words
     images = np.repeat(np.arange(len(counts), dtype=np.int32), counts)[order]
     packed = np.empty((-(-dim // 64), len(order)), np.uint64)
     for plane, row in enumerate(packed):
         np.take(np.concatenate([own[plane] for own in bits]), order, out=row)
     bits.clear()
-    return BinaryWords(packed, images, starts, counts, dim)
+    return BinaryWords(packed, images, starts, counts, rarity.astype(np.float32), dim)
 
 
 def _kernel(dim: int) -> np.ndarray:
