@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .extraction import extract_features as extract_features
     from .images import list_images as list_images
     from .images import read_photo as read_photo
+    from .localization import Localizer as Localizer
+    from .localization import localize as localize
+    from .localization_result import Localization as Localization
+    from .localized_model import write_localized_model as write_localized_model
     from .mapping import map_database as map_database
     from .matchers import match as match
     from .matching import match_features as match_features
@@ -47,6 +51,8 @@ _HOMES = {
     "Features": "types",
     "FrameMatcher": "pair",
     "LgsfmError": "errors",
+    "Localization": "localization_result",
+    "Localizer": "localization",
     "MatchStore": "store",
     "Matches": "types",
     "Observer": "observer",
@@ -61,6 +67,7 @@ _HOMES = {
     "examine": "doctor",
     "extract_features": "extraction",
     "list_images": "images",
+    "localize": "localization",
     "map_database": "mapping",
     "match": "matchers",
     "match_features": "matching",
@@ -68,6 +75,7 @@ _HOMES = {
     "read_photo": "images",
     "reconstruct": "pipeline",
     "select_pairs": "pairing",
+    "write_localized_model": "localized_model",
 }
 
 __all__ = [
@@ -76,6 +84,8 @@ __all__ = [
     "Features",
     "FrameMatcher",
     "LgsfmError",
+    "Localization",
+    "Localizer",
     "MatchStore",
     "Matches",
     "Observer",
@@ -90,6 +100,7 @@ __all__ = [
     "examine",
     "extract_features",
     "list_images",
+    "localize",
     "map_database",
     "match",
     "match_features",
@@ -97,6 +108,7 @@ __all__ = [
     "read_photo",
     "reconstruct",
     "select_pairs",
+    "write_localized_model",
 ]
 
 __version__ = "0.1.0"

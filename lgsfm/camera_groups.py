@@ -19,7 +19,7 @@ from .errors import InputError, unknown_name
 from .images import MIN_EDGE_PX, ImageHeader, read_header, read_photo
 from .options import Options, option
 
-__all__ = ["CameraGroup", "CameraOptions", "group_cameras", "make_camera"]
+__all__ = ["CameraGroup", "CameraOptions", "camera_key", "group_cameras", "make_camera"]
 
 JOINED_BY = {
     "auto": "one size: taken for one camera (else --camera-mode per-image)",
@@ -190,8 +190,13 @@ def _camera_key(name: str, header: ImageHeader, mode: str, rule: CameraRule | No
         return (number, name.rpartition("/")[0])
     if mode == "per-image":
         return (number, name)
+    return (number, *camera_key(header))
+
+
+def camera_key(header: ImageHeader) -> tuple[Any, ...]:
+    """What photos of one camera have in common where nobody says more: EXIF make, model, focal length, and the size."""
     exif = header.exif
-    return (number, exif.make, exif.model, exif.focal_mm, exif.focal_35mm, header.size)
+    return (exif.make, exif.model, exif.focal_mm, exif.focal_35mm, header.size)
 
 
 def _listed_sizes(names: Sequence[str], headers: Mapping[str, ImageHeader]) -> str:

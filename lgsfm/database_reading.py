@@ -6,7 +6,7 @@ Read as tables and without the blobs of matches: of a million pairs the numbers 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,11 @@ from .types import Pair, canonical_pair
 
 __all__ = [
     "DatabaseReport",
+    "InlierMatches",
     "VerifiedPair",
     "fingerprint",
     "matched_pairs",
+    "open_inlier_matches",
     "pair_id",
     "read_inlier_matches",
     "read_verified_pairs",
@@ -170,6 +172,45 @@ def read_inlier_matches(path: Path, name0: str, name1: str) -> np.ndarray:
         ).fetchone()
     matches = np.frombuffer(row[0] if row and row[0] else b"", np.uint32).reshape(-1, 2).astype(np.int64)
     return matches[:, ::-1] if ids[name0] > ids[name1] else matches
+
+
+class InlierMatches(Mapping[Pair, np.ndarray]):
+    """The verified matches of each pair with a geometry, (K, 2) int64, read one by one; from `open_inlier_matches`."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._ids = dict(database.execute("SELECT name, image_id FROM images"))
+        self._names = {image_id: name for name, image_id in self._ids.items()}
+
+    def __getitem__(self, pair: Pair) -> np.ndarray:
+        first, second = self._ids[pair[0]], self._ids[pair[1]]
+        row = self._database.execute(
+            "SELECT data FROM two_view_geometries WHERE pair_id = ? AND rows > 0", (pair_id(first, second),)
+        ).fetchone()
+        if row is None:
+            raise KeyError(pair)
+        matches = np.frombuffer(row[0], np.uint32).reshape(-1, 2).astype(np.int64)
+        return matches[:, ::-1] if first > second else matches
+
+    def __iter__(self) -> Iterator[Pair]:
+        for (number,) in self._database.execute("SELECT pair_id FROM two_view_geometries WHERE rows > 0"):
+            first, second = divmod(number, MAX_IMAGES)
+            yield canonical_pair(self._names[first], self._names[second])
+
+    def __len__(self) -> int:
+        (count,) = self._database.execute("SELECT count(*) FROM two_view_geometries WHERE rows > 0").fetchone()
+        return int(count)
+
+
+@contextmanager
+def open_inlier_matches(path: Path) -> Iterator[InlierMatches]:
+    """The verified matches of all pairs, for as long as the block lasts.
+
+    Raises:
+        CacheError: the database cannot be read.
+    """
+    with _opened(path) as database:
+        yield InlierMatches(database)
 
 
 def fingerprint(path: Path) -> str:

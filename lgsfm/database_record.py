@@ -33,12 +33,14 @@ class DatabaseContent:
     pairs: what is imported
     finer: those of the pairs that have matches of a finer look beside -> hash of these
     origin: hash of what all pairs have in common: where the matches come from, how they are verified, by what
+    doppelgangers: what becomes of doubtful pairs, see `lgsfm.doppelgangers`
     """
 
     images: Mapping[str, str]
     pairs: Sequence[Pair]
     finer: Mapping[Pair, str]
     origin: str
+    doppelgangers: str = "off"
 
     @classmethod
     def of(
@@ -51,6 +53,7 @@ class DatabaseContent:
         matches: str,
         verification: VerificationOptions,
         finer: Mapping[Pair, str],
+        doppelgangers: str = "off",
     ) -> DatabaseContent:
         """From image name -> hash of its features, the name that stands for all matches, and the choices."""
         images: dict[str, str] = {}
@@ -58,12 +61,13 @@ class DatabaseContent:
             camera = {key: value for key, value in group.row(camera_model).items() if key not in OF_THE_GROUP}
             images |= {name: digest([features[name], camera]) for name in group.names}
         common = {"matches": matches, "verification": verification.to_dict(), "format": FORMAT}
-        return cls(images, pairs, finer, digest({**common, "pycolmap": version("pycolmap")}))
+        return cls(images, pairs, finer, digest({**common, "pycolmap": version("pycolmap")}), doppelgangers)
 
     @property
     def identity(self) -> str:
         """Hash of all of it."""
-        return digest([sorted(self.images.items()), sorted(self.pairs), sorted(self.finer.items()), self.origin])
+        made_of = sorted(self.images.items()), sorted(self.pairs), sorted(self.finer.items())
+        return digest([*made_of, self.origin, self.doppelgangers])
 
 
 OF_THE_GROUP = ("images", "num_images", "label")  # in a camera's row: of no consequence for a pair of its images
@@ -77,6 +81,8 @@ class DatabaseRecord:
     fingerprint: of the file, see `lgsfm.database_reading.fingerprint`
     report: what was said when it was made
     images, finer, origin: as in `DatabaseContent`
+    dropped: verified pairs that were taken out as doubtful
+    doubts: what people should hear of doubtful pairs
     flags, made, rules: the choices of the run that made it, for those who go on from it
     """
 
@@ -86,6 +92,8 @@ class DatabaseRecord:
     images: dict[str, str] = field(default_factory=dict)
     finer: list[list[str]] = field(default_factory=list)
     origin: str = ""
+    dropped: list[list[str]] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
     flags: dict[str, Any] = field(default_factory=dict)
     made: dict[str, Any] = field(default_factory=dict)
     rules: str = ""
@@ -122,5 +130,5 @@ class DatabaseRecord:
         if self.origin != content.origin:
             return set()
         same = {name for name, image in content.images.items() if self.images.get(name) == image}
-        finer = {*map(tuple, self.finer), *content.finer}
-        return {pair for pair in content.pairs if pair[0] in same and pair[1] in same and pair not in finer}
+        others = {*map(tuple, self.finer), *content.finer, *map(tuple, self.dropped)}
+        return {pair for pair in content.pairs if pair[0] in same and pair[1] in same and pair not in others}

@@ -189,14 +189,11 @@ def _apart(
         else:
             text += "no verified pair leads to the best model"
         return result("own component", text, "See below what keeps the models apart.")
-    if not evidence.registered & set(component):
-        largest = f", the model another one ({len(evidence.registered)} photos)" if evidence.models else ""
-        text = f"{_photos(len(neighbors))} tied to it, in a part of {_photos(len(component))} apart{largest}"
+    if evidence.models and not evidence.registered & set(component):
+        text = f"{_photos(len(neighbors))} tied to it, in a part of {_photos(len(component))} apart from the model"
         advice = "It may show another place. If not, pairs across are missing, or photos between."
         return result("own component", text, advice, "pairs", "closer")
-    text = (
-        f"{len(neighbors)} verified pairs, {len(inside)} with registered photos, at most {numbers['inliers']} inliers"
-    )
+    text = f"{len(neighbors)} verified pairs, {len(inside)} with registered photos, at most {max(counts)} inliers"
     if evidence.models and len(inside) < 2:
         advice = "One pair makes no 3D point that it could see: it needs matches with two photos. Look closer."
         return result("rejected by the mapper", text, advice, "pairs", "closer")

@@ -28,6 +28,14 @@ class ExtractionReport:
     failed: dict[str, str] = field(default_factory=dict)  # image name -> reason, without the name
     masked_out: list[str] = field(default_factory=list)  # of those computed or reused: their masks leave no keypoint
 
+    def check_enough(self, image_dir: Path) -> None:
+        """Raises `InputError` if fewer than two photos can be used."""
+        if len(self.computed) + len(self.reused) < 2:
+            raise InputError(
+                f"Only one photo in {image_dir} can be used. A reconstruction needs at least two. "
+                f"Skipped: {', '.join(self.failed)}."
+            )
+
     def followed_by(self, later: ExtractionReport) -> ExtractionReport:
         """The report of both, where the later one did some images again."""
         again = {*later.computed, *later.failed}

@@ -210,7 +210,7 @@ def setup_of(identities: Mapping[str, Any], mapper: str, pixels: int) -> Setup:
     return Setup(
         extractor=str(extractor["extractor"]),
         matcher=str(matcher.get("matcher", "lightglue")),
-        mapper=mapper,
+        mapper="incremental" if mapper == "auto" else mapper,  # which comes first, and most often is all
         variant=str(options.get("variant", "")),
         pixels=pixels,
         keypoints=int(options.get("max_keypoints", 0)),

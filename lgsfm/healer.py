@@ -128,7 +128,7 @@ class Healer:
 
 
 def _settled(models: Sequence[ModelSummary]) -> set[str]:
-    """Images that need no help: those of the best model, and of models of other places, which share no image with it."""
+    """Images that need no help: of the best model, and of models of other places, which share no image with it."""
     best = set(models[0].registered) if models else set()
     apart = [set(model.registered) for model in models[1:] if best.isdisjoint(model.registered)]
     return best.union(*apart)

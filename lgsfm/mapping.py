@@ -1,19 +1,26 @@
-"""Stage 5: database -> COLMAP models, the best one first."""
+"""Stage 5: database -> COLMAP models, the best one first.
+
+With ``mapper="auto"`` the incremental mapper goes first. If it registers all that the view graph ties together, that
+was it. If not, up to three other ways are tried, each in a process of its own, so that one that fails costs nothing but
+its time: the incremental mapper going on with weaker poses; and where much is missing, the incremental mapper with a
+looser start, and the global mapper. `lgsfm.model_choice` says which models are the better ones.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pycolmap
-
 from .child import run_in_child
-from .errors import CacheError, ReconstructionError
-from .options import Options, option
-from .principal_point import MIN_IMAGES, refine_principal_points, shift
+from .errors import CacheError, LgsfmError, ReconstructionError
+from .mappers import MAPPERS, MappingOptions, ModelSummary, map_in_child, summarize_model
+from .model_choice import Missing, Score, objection
+from .principal_point import MIN_IMAGES
+from .snapshots import newest_snapshot
 from .types import Progress
 
 __all__ = [
@@ -21,41 +28,15 @@ __all__ = [
     "MappingOptions",
     "ModelSummary",
     "map_database",
+    "map_in_child",
+    "mapping_note",
+    "mapping_notes",
     "principal_point_note",
     "replace_models",
     "summarize_model",
 ]
 
-MAPPERS = ("incremental", "global", "hierarchical")
-PRINCIPAL_POINTS = ("auto", "fixed", "refined")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MappingOptions(Options):
-    """How models are made from verified matches."""
-
-    mapper: str = option("incremental", "COLMAP's mapper", choices=MAPPERS)
-    min_model_size: int = option(3, "models with fewer images are dropped", minimum=2)
-    seed: int = option(
-        0, "of the random numbers; -1 for a new one each time; the mapper is exact only with --threads 1", minimum=-1
-    )
-    threads: int = option(-1, "CPU threads of the networks and of the mapper; -1 takes all cores", minimum=-1)
-    principal_point: str = option(
-        "auto", "auto: refined where the photos determine it; fixed: at the centre; refined", choices=PRINCIPAL_POINTS
-    )
-
-
-@dataclass(frozen=True)
-class ModelSummary:
-    """One model in figures."""
-
-    path: str  # of its folder, relative to the folder of all models
-    num_reg_images: int
-    num_points3D: int  # noqa: N815 - COLMAP's name
-    mean_track_length: float  # images per point
-    mean_reprojection_error_px: float
-    principal_points_refined: int  # cameras whose principal point is not at the centre
-    registered: tuple[str, ...]  # image names
+SNAPSHOTS = "snapshots"
 
 
 def map_database(
@@ -67,10 +48,13 @@ def map_database(
     log_path: Path,
     progress: Progress | None = None,
 ) -> list[ModelSummary]:
-    """Makes models in a child process and puts them into ``output`` as 0, 1, ..., the one with most images first.
+    """Makes models in child processes and puts them into ``output`` as 0, 1, ..., the one with most images first.
+
+    Killed in the middle of a model of hundreds of images, it goes on from the last snapshot when it is called again
+    with the same database and options.
 
     Args:
-        database: from `lgsfm.database.build_database`.
+        database: from `lgsfm.database.build_database`; it is not changed.
         image_dir: for the colours of the points.
         output: folder of the models; those that it held before are replaced once there are new models and they are
             whole. Whatever else lies there is kept.
@@ -79,35 +63,170 @@ def map_database(
         progress: called with (registered images, all images).
 
     Returns:
-        The models, the best one first; empty if no image pair could be a start.
+        The models, the best one first; empty if no image pair could be a start. The first one tells of all ways that
+        were tried, if it was more than one.
 
     Raises:
         ReconstructionError: COLMAP failed, or all models are smaller than ``min_model_size``.
         CacheError: a folder cannot be written.
     """
-    output = Path(output)
+    output, wanted = Path(output), options or MappingOptions()
     partial, before = output.with_name(f"{output.name}.partial"), output.with_name(f"{output.name}.before")
     try:
         if before.exists():  # a run was killed while it replaced the models
             _settle(before, output)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        partial.mkdir(parents=True, exist_ok=True)
+        for path in partial.iterdir():  # what a killed run left half made
+            if path.name != SNAPSHOTS:
+                shutil.rmtree(path, ignore_errors=True)
     except OSError as exc:
         raise CacheError(f"{partial} cannot be made: {exc.strerror}. Check the folder and the disk space.") from exc
-    arguments = {
-        "database": str(database),
-        "image_dir": str(image_dir),
-        "output": str(partial),
-        "options": (options or MappingOptions()).to_dict(),
-    }
-    found = run_in_child("lgsfm.mapping:map_in_child", arguments, log_path, progress=progress)
-    if found:
-        replace_models(partial, output)
+
+    def run(way: str, start: Path | None) -> _Try:
+        arguments = {
+            "database": str(database),
+            "image_dir": str(image_dir),
+            "output": str(partial / way),
+            "options": wanted.to_dict(),
+            "way": way,
+            "start": str(start or ""),
+            "snapshots": str(partial / SNAPSHOTS) if way == "incremental" else "",
+        }
+        begin = time.perf_counter()
+        snapshot = newest_snapshot(partial / SNAPSHOTS)
+        try:
+            answer = run_in_child("lgsfm.mapping:map_in_child", arguments, log_path, progress=progress)
+        except ReconstructionError:
+            if snapshot and newest_snapshot(partial / SNAPSHOTS) == snapshot:  # it may be what COLMAP failed of
+                shutil.rmtree(snapshot, ignore_errors=True)
+            raise
+        return _Try.from_answer(answer, partial / way, time.perf_counter() - begin)
+
+    if wanted.mapper == "auto":
+        kept, attempts = _best_of(run)
     else:
-        shutil.rmtree(partial)
-    return [ModelSummary(**{**model, "registered": tuple(model["registered"])}) for model in found]
+        kept, attempts = run(wanted.mapper, None), ()
+    try:
+        models = _large_enough(kept.models, min(wanted.min_model_size, kept.num_images))
+        if models:
+            for model in kept.models[len(models) :]:
+                shutil.rmtree(kept.folder / model.path, ignore_errors=True)
+            replace_models(kept.folder, output)
+            models[0] = replace(models[0], attempts=attempts)
+        return models
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
+# --------------------------------------------------------------------------------- several ways
+@dataclass(frozen=True)
+class _Try:
+    """What one way gave."""
+
+    way: str
+    models: list[ModelSummary]  # of two images or more, the best one first
+    num_images: int = 0  # in the database
+    folder: Path = Path()
+    seconds: float = 0.0
+    missing: Missing = field(default_factory=lambda: Missing((), 0, 0))
+    score: Score | None = None
+
+    @classmethod
+    def from_answer(cls, answer: dict[str, Any], folder: Path, seconds: float) -> _Try:
+        missing, score = answer.get("missing"), answer.get("score")
+        return cls(
+            way=answer["way"],
+            models=[ModelSummary(**{**model, "registered": tuple(model["registered"])}) for model in answer["models"]],
+            num_images=answer["num_images"],
+            folder=folder,
+            seconds=seconds,
+            missing=Missing(**{**missing, "images": tuple(missing["images"])}) if missing else Missing((), 0, 0),
+            score=Score(**score) if score else None,
+        )
+
+    def row(self, reason: str) -> dict[str, Any]:
+        """For ``summary.json``; ``reason`` is why it was not kept."""
+        return {
+            "way": self.way,
+            "num_models": len(self.models),
+            "num_reg_images": len({name for model in self.models for name in model.registered}),
+            "num_missing": len(self.missing.images),
+            "num_split": self.missing.num_split,
+            **({} if self.score is None else vars(self.score)),
+            "seconds": round(self.seconds, 3),
+            "is_kept": not reason,
+            "reason": reason,
+        }
+
+
+def _best_of(run: Callable[[str, Path | None], _Try]) -> tuple[_Try, tuple[dict[str, Any], ...]]:
+    """The best of the ways that are worth trying, and a row for each if there was more than one."""
+    kept = run("incremental", None)
+    rows = [kept.row("")]
+    for way in ("continued", "looser", "global"):
+        is_possible = bool(kept.models) if way == "continued" else kept.missing.is_much
+        if not kept.missing.is_any or not is_possible:
+            continue
+        try:
+            new = run(way, kept.folder)
+        except LgsfmError as exc:  # of a way that need not be: what is there stays
+            rows.append(_Try(way, []).row(f"failed: {exc}"))
+            continue
+        assert new.score is not None
+        assert kept.score is not None
+        reason = objection(new.score, kept.score)
+        rows.append(new.row(reason))
+        if not reason:
+            rows = [
+                {**row, "is_kept": False, "reason": row["reason"] or f"{new.way}: more photos stand firm"}
+                for row in rows
+            ]
+            rows[-1] = new.row("")
+            kept = new
+    return kept, tuple(rows) if len(rows) > 1 else ()
+
+
+def mapping_notes(options: MappingOptions, models: Sequence[ModelSummary]) -> list[str]:
+    """Lines for people about how the models were made."""
+    return [note for note in (mapping_note(models), principal_point_note(options, models)) if note]
+
+
+def mapping_note(models: Sequence[ModelSummary]) -> str:
+    """What people should hear of the ways that were tried and of a snapshot that was gone on from, else ""."""
+    if not models:
+        return ""
+    if models[0].resumed_from and not models[0].attempts:
+        return f"Mapping went on from a model of {models[0].resumed_from} photos that a stopped run had left."
+    if not models[0].attempts:
+        return ""
+    first, *others = models[0].attempts
+    (kept,) = (row for row in models[0].attempts if row["is_kept"])
+    lack = f"left out {_photos(first['num_missing'])} that matches tie to others" if first["num_missing"] else ""
+    split = "gave several models of photos that hang together" if first["num_split"] else ""
+    if kept is first:
+        outcome = "No other way was better: " + ", ".join(f"{row['way']} ({row['reason']})" for row in others)
+    else:
+        outcome = f"Kept is {kept['way']}, with {kept['num_reg_images']} photos instead of {first['num_reg_images']}"
+    return f"Mapping: incremental {' and '.join(filter(None, (lack, split)))}. {outcome}."
+
+
+def _photos(count: int) -> str:
+    return f"{count} photo{'s' if count != 1 else ''}"
+
+
+def _large_enough(models: list[ModelSummary], least: int) -> list[ModelSummary]:
+    """The models of at least so many images."""
+    kept = [model for model in models if model.num_reg_images >= least]
+    if models and not kept:
+        raise ReconstructionError(
+            f"No model: {len(models)} {'was' if len(models) == 1 else 'were'} found, the largest of "
+            f"{models[0].num_reg_images} images, which is smaller than --min-model-size {least}. Lower it to get "
+            f"{'it' if len(models) == 1 else 'them'}."
+        )
+    return kept
+
+
+# --------------------------------------------------------------------------------- the folder of the models
 def replace_models(new: Path, old: Path) -> None:
     """Puts a folder of models in the place of another; one of the two is whole at any moment.
 
@@ -135,53 +254,6 @@ def _settle(aside: Path, output: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def map_in_child(
-    *, database: str, image_dir: str, output: str, options: dict[str, Any], report: Progress
-) -> list[dict[str, Any]]:
-    """`map_database` inside the child process: writes numbered models into ``output``, the best one first."""
-    wanted = MappingOptions.from_dict(options)
-    work = Path(output) / "work"
-    try:
-        work.mkdir()
-        models = list(_run_mapper(Path(database), Path(image_dir), work, wanted, report).values())
-    except OSError as exc:
-        raise _unwritable(work, exc) from exc
-    except Exception as exc:
-        raise ReconstructionError(f"The {wanted.mapper} mapper failed: {exc}") from exc
-    models = _large_enough(models, min(wanted.min_model_size, _num_images(Path(database))))
-    if wanted.principal_point != "fixed":
-        is_forced = wanted.principal_point == "refined"
-        models = [refine_principal_points(model, is_forced=is_forced, threads=wanted.threads) for model in models]
-    try:
-        shutil.rmtree(work)
-        for i, model in enumerate(models):
-            folder = Path(output) / str(i)
-            folder.mkdir()
-            model.write(folder)
-    except (OSError, RuntimeError, ValueError) as exc:  # the last two are COLMAP's
-        raise _unwritable(Path(output), exc) from exc
-    return [asdict(summarize_model(model, str(i))) for i, model in enumerate(models)]
-
-
-def _large_enough(models: list[pycolmap.Reconstruction], least: int) -> list[pycolmap.Reconstruction]:
-    """The models of at least so many images, the best one first."""
-    models = sorted(models, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
-    kept = [model for model in models if model.num_reg_images() >= least]
-    sizes = [model.num_reg_images() for model in models if model.num_reg_images() > 1]
-    if sizes and not kept:
-        raise ReconstructionError(
-            f"No model: {len(sizes)} {'was' if len(sizes) == 1 else 'were'} found, the largest of {sizes[0]} images, "
-            f"which is smaller than --min-model-size {least}. Lower it to get "
-            f"{'it' if len(sizes) == 1 else 'them'}."
-        )
-    return kept
-
-
-def _unwritable(path: Path, exc: Exception) -> CacheError:
-    reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc).partition("\n")[0]
-    return CacheError(f"{path} cannot be written: {reason}. Check the folder and the disk space.")
-
-
 def principal_point_note(options: MappingOptions, models: Sequence[ModelSummary]) -> str:
     """What a user who asked for refined principal points must hear if there are none, else ""."""
     if options.principal_point != "refined" or not models or models[0].principal_points_refined:
@@ -189,57 +261,4 @@ def principal_point_note(options: MappingOptions, models: Sequence[ModelSummary]
     return (
         "Principal points: none refined, though asked for: that takes a camera model that has one and at least "
         f"{MIN_IMAGES} registered photos of one camera."
-    )
-
-
-def _run_mapper(
-    database: Path, image_dir: Path, work: Path, wanted: MappingOptions, report: Progress
-) -> dict[int, pycolmap.Reconstruction]:
-    if wanted.mapper == "global":  # it drops small models silently; we tell of them
-        options = pycolmap.GlobalPipelineOptions(random_seed=wanted.seed, min_model_size=2, num_threads=wanted.threads)
-        options.image_path = str(image_dir)
-        return pycolmap.global_mapping(database, image_dir, work, options)
-    incremental = pycolmap.IncrementalPipelineOptions(
-        random_seed=wanted.seed, min_model_size=wanted.min_model_size, num_threads=wanted.threads
-    )
-    if wanted.mapper == "hierarchical":
-        return pycolmap.hierarchical_mapping(
-            database, image_dir, work, pycolmap.HierarchicalPipelineOptions(incremental_options=incremental)
-        )
-    total = _num_images(database)
-    registered = 0
-
-    def count(first: int) -> None:
-        nonlocal registered
-        registered = min(registered + first, total)
-        report(registered, total)
-
-    return pycolmap.incremental_mapping(
-        database,
-        image_dir,
-        work,
-        incremental,
-        initial_image_pair_callback=lambda: count(2),
-        next_image_callback=lambda: count(1),
-    )
-
-
-def _num_images(database: Path) -> int:
-    handle = pycolmap.Database.open(database)
-    try:
-        return handle.num_images()
-    finally:
-        handle.close()
-
-
-def summarize_model(model: pycolmap.Reconstruction, path: str) -> ModelSummary:
-    """A model in figures."""
-    return ModelSummary(
-        path=path,
-        num_reg_images=model.num_reg_images(),
-        num_points3D=model.num_points3D(),
-        mean_track_length=round(model.compute_mean_track_length(), 4),
-        mean_reprojection_error_px=round(model.compute_mean_reprojection_error(), 4),
-        principal_points_refined=sum(shift(camera) > 1e-9 for camera in model.cameras.values()),
-        registered=tuple(sorted(image.name for image in model.images.values() if image.has_pose)),
     )

@@ -13,10 +13,11 @@ from typing import Any, Self
 from .camera_groups import group_cameras
 from .camera_rules import rules_digest
 from .database import build_database, check_pycolmap
-from .database_reading import DatabaseReport
+from .database_reading import DatabaseReport, report_on
 from .database_record import DatabaseContent, DatabaseRecord
 from .diagnosis import Evidence
 from .doctor import gather
+from .doppelgangers import drop_doubtful
 from .errors import InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor, is_rotation_invariant
@@ -26,7 +27,7 @@ from .forecast import Files, Forecast
 from .healing import SecondLooks
 from .images import list_images
 from .layers import FinerLook, LayeredFeatures, LayeredMatches
-from .mapping import ModelSummary, map_database, principal_point_note
+from .mapping import ModelSummary, map_database, mapping_notes
 from .masks import find_masks, in_words, without_masks
 from .matchers import Matcher
 from .matching import MatchingReport, current_pairs, match_features
@@ -170,17 +171,13 @@ class Run:
             self.observer.say(f"Masked out {name}: no keypoint lies outside of its mask.")
         for name, reason in report.failed.items():
             self.observer.say(f"Skipped {name}: {reason}")
-        if len(report.computed) + len(report.reused) < 2:
-            raise InputError(
-                f"Only one photo in {self.image_dir} can be used. A reconstruction needs at least two. "
-                f"Skipped: {', '.join(report.failed)}."
-            )
+        report.check_enough(self.image_dir)
         return report
 
     def _extract_upright(self, store: FeatureStore) -> ExtractionReport:
         """Features of all images, seen upright: those that lie in the eyes of the others are seen again, turned."""
         orientations = self._orientations()
-        report = self._extract_views(store, orientations.views)
+        report = self._extract_views(store, orientations.views, self.names)
         names = sorted([*report.computed, *report.reused])
         if orientations.mode == "auto" and not orientations.are_settled(store, names):
             look = partial(orientations.look, self.extractor)
@@ -190,9 +187,7 @@ class Run:
             orientations.settle(store, names)
         self.summary.turned_deg = {name: 90 * turn for name, turn in orientations.turns.items()}
         for name, degrees in self.summary.turned_deg.items():
-            self.observer.say(
-                f"Upright: {name} is seen turned by {degrees} degrees clockwise (--upright exif: as it is)."
-            )
+            self.observer.say(f"Upright: {name} is seen turned by {degrees}° clockwise (--upright exif: as it is).")
         return report
 
     def _orientations(self) -> Orientations:
@@ -201,12 +196,10 @@ class Run:
             mode = "exif"
         return Orientations(self.image_dir, self.names, mode, self.workspace.upright, self.masks)
 
-    def _extract_views(
-        self, store: FeatureStore, views: dict[str, int], names: list[str] | None = None
-    ) -> ExtractionReport:
+    def _extract_views(self, store: FeatureStore, views: dict[str, int], names: list[str]) -> ExtractionReport:
         return extract_features(
             self.image_dir,
-            self.names if names is None else names,
+            names,
             self.extractor,
             store,
             orientations=views,
@@ -279,6 +272,7 @@ class Run:
                 matches=self.matches_path.name,
                 verification=self.settings.verification,
                 finer=finer.digests,
+                doppelgangers=self.settings.doppelgangers.doppelgangers,
             )
             record, kept = DatabaseRecord.read(self.workspace.database_identity), set(content.pairs)
             if not record.is_of(self.workspace.database) or record.identity != content.identity:
@@ -294,7 +288,11 @@ class Run:
                     kept=kept,
                     log_path=self.workspace.log,
                 )
-                record = DatabaseRecord.about(self.workspace.database, content, report)
+                dropped, doubts = drop_doubtful(self.workspace.database, self.settings.doppelgangers)
+                report = report_on(self.workspace.database) if dropped else report
+                record = DatabaseRecord.about(
+                    self.workspace.database, content, report, dropped=list(map(list, dropped)), doubts=doubts
+                )
             replace(
                 record,
                 flags=dict(self.settings.flags),
@@ -340,13 +338,15 @@ class Run:
     def finish(self, models: list[ModelSummary]) -> list[ModelSummary]:
         """Notes the models, and why photos are not in the best one. Raises as `map`."""
         is_kept = not models and bool(self.workspace.kept_fields())  # the models of an earlier run
+        doubts = DatabaseRecord.read(self.workspace.database_identity).doubts
         if not is_kept:
             self.summary.set_models(models, self.names)
             self.summary.set_diagnosis(self._evidence(models))
+            self.summary.look_alikes = doubts
         self.summary.write(self.workspace.summary)
         if not models:
             raise ReconstructionError(self.summary.no_model(self.settings, self.workspace.log, is_model_there=is_kept))
-        if note := principal_point_note(self.settings.mapping, models):
+        for note in [*doubts, *mapping_notes(self.settings.mapping, models)]:
             self.observer.say(note)
         return models
 
@@ -470,7 +470,7 @@ class Run:
         self.summary.computed[stage], self.summary.reused[stage] = self.tally.count(stage, computed, reused)
 
     def _write_options(self) -> None:
-        stages = ("run", "upright", "masks", "pairs", "cameras", "verification", "healing", "mapping")
+        stages = ("run", "upright", "masks", "pairs", "cameras", "verification", "doppelgangers", "healing", "mapping")
         options = {name: getattr(self.settings, name).to_dict() for name in stages}
         write_json(self.workspace.options, {"flags": dict(self.settings.flags), **self._identities(), **options})
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar, get_type_hints
 from . import weights
 from .camera_groups import CameraOptions
 from .database import VerificationOptions
+from .doppelgangers import DoppelgangerOptions
 from .errors import InputError, unknown_name
 from .extractors import Extractor, ExtractorOptions
 from .healing import HealingOptions
@@ -217,6 +218,7 @@ class Settings(ComponentSettings):
     pairs: PairOptions
     cameras: CameraOptions
     verification: VerificationOptions
+    doppelgangers: DoppelgangerOptions
     healing: HealingOptions
     mapping: MappingOptions
 

@@ -24,6 +24,7 @@ STAGES = ("extract", "pairs", "match", "finer", "database", "map")
 MODEL_FIELDS = (  # what is said of the models in sparse/
     "best_model",
     "diagnoses",
+    "look_alikes",
     "mapper",
     "mean_reprojection_error_px",
     "mean_track_length",
@@ -50,6 +51,7 @@ class Summary:
     models: list[dict[str, Any]] = field(default_factory=list)
     unregistered: list[str] = field(default_factory=list)  # images that are not in the best model
     diagnoses: list[dict[str, Any]] = field(default_factory=list)  # of each of them, see `lgsfm.diagnosis.Diagnosis`
+    look_alikes: list[str] = field(default_factory=list)  # pairs that seem to mix up places that look alike, in words
     splits: list[dict[str, Any]] = field(default_factory=list)  # of each further model, see `lgsfm.diagnosis.Split`
     failed_images: dict[str, str] = field(default_factory=dict)  # unusable photo -> reason
     masked_out: list[str] = field(default_factory=list)  # photos whose masks leave no keypoint

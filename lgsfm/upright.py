@@ -33,7 +33,7 @@ from .options import Options, digest, option
 from .store import digest_of
 from .types import Features, Pair
 
-__all__ = ["Orientations", "UprightOptions", "find_turns"]
+__all__ = ["Ballot", "Orientations", "UprightOptions", "ballot", "elect_turn", "find_turns", "vote"]
 
 STRONGEST = 512  # keypoints of an image that vote
 RATIO = 0.95  # of the distances to the nearest and the second nearest neighbour
@@ -199,8 +199,7 @@ def find_turns(
         speaker = max(group[:SPEAKERS], key=lambda name: len(ballot_of(name)))
         partners = _partners(speaker, settled)
         own = [ballot_of(speaker), *(ballot(look(speaker, turn)) for turn in (1, 2, 3))]
-        best = [max([NO_VOTE, *(vote(view, ballot_of(name)) for name in partners)]) for view in own]
-        turn = _elected(best)
+        turn = elect_turn(own, [ballot_of(name) for name in partners])
         if turn is None:
             continue
         if turn:
@@ -220,8 +219,9 @@ def _partners(name: str, settled: Sequence[str]) -> Sequence[str]:
     return [*near, *settled[:: -(-len(settled) // (PARTNERS // 2))]]
 
 
-def _elected(best: Sequence[Vote]) -> int | None:
-    """The quarter turns that won, from the best vote of each of the four views; None if no view was sure."""
+def elect_turn(views: Sequence[Ballot], partners: Sequence[Ballot]) -> int | None:
+    """The quarter turns with which an image agrees with others, from its four views; None if no view is sure."""
+    best = [max([NO_VOTE, *(vote(view, partner) for partner in partners)]) for view in views]
     turn = max(range(4), key=lambda number: best[number].mutual)
     if not best[turn].is_sure:
         return None

@@ -98,7 +98,7 @@ def test_the_summary_tells_what_came_out(whole: tuple[Ran, Path]) -> None:
     assert summary["best_model"] == "sparse/0"
     assert summary["models"][0]["path"] == "sparse/0"
     assert (summary["features"], summary["features_reason"]) == ("sift", "asked for")
-    assert (summary["matcher"], summary["mapper"]) == ("nearest", "incremental")
+    assert (summary["matcher"], summary["mapper"]) == ("nearest", "auto")
     assert summary["num_pairs"] == 91
     assert 13 <= summary["num_pairs_verified"] <= 91
     assert summary["computed"] == {"extract": 14, "match": 91, "database": 91}
@@ -118,7 +118,7 @@ def test_the_options_tell_what_was_asked_for(whole: tuple[Ran, Path]) -> None:
     assert options["flags"] == {"features": "sift", "max_edge_px": 800, "max_keypoints": 1500}
     assert options["extractor"]["options"]["max_keypoints"] == 1500
     assert options["matcher"]["matcher"] == "nearest"
-    assert options["mapping"]["mapper"] == "incremental"
+    assert options["mapping"]["mapper"] == "auto"
 
 
 def test_pycolmap_reads_the_model(whole: tuple[Ran, Path]) -> None:
@@ -350,7 +350,7 @@ def test_every_command_has_help(words: tuple[str, ...]) -> None:
 def test_help_tells_the_default_of_each_component() -> None:
     text = " ".join(run("reconstruct", "--help").out.split())
     assert "(default: 0.2 of aliked, 0.005 of superpoint)" in text
-    assert "--mapper {incremental,global,hierarchical} COLMAP's mapper (default: incremental)" in text
+    assert "--mapper {auto,incremental,global,hierarchical} COLMAP's mapper;" in text
 
 
 def test_help_of_the_stages_tells_which_flags_they_do_not_take_over(monkeypatch: pytest.MonkeyPatch) -> None:

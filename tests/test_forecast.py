@@ -381,7 +381,7 @@ def test_a_run_that_reuses_all_does_not_load_torch(finished: tuple[Path, Path, L
     code = (
         "import sys; from lgsfm.run import Run; from lgsfm.settings import Settings; from pathlib import Path\n"
         f"with Run(Path({str(images)!r}), Path({str(output)!r}), Settings.from_flags({SIFT})) as run:\n"
-        "    run._say_forecast(); run.extract()\n"
+        "    run.say_forecast(); run.extract()\n"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

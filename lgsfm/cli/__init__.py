@@ -97,6 +97,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     from .bench import add_commands as add_bench_commands
     from .doctor import add_commands as add_doctor_commands
+    from .localize import add_commands as add_localize_commands
     from .pair import add_commands as add_pair_commands
     from .reconstruction import add_commands as add_reconstruction_commands
     from .weights import add_commands as add_weights_commands
@@ -111,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add_reconstruction_commands(commands)
     add_doctor_commands(commands)
     add_pair_commands(commands)
+    add_localize_commands(commands)
     add_bench_commands(commands)
     add_weights_commands(commands)
     return parser

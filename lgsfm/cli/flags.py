@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..extractors import ExtractorOptions
+from ..options import Options
 from ..pairing import absolute_files
 from ..settings import ComponentSettings, Flag, flag_fields
 
-__all__ = ["PRESET_FLAGS", "add_flags", "folder", "given_flags"]
+__all__ = ["PRESET_FLAGS", "add_flags", "add_options", "folder", "given_flags", "given_options"]
 
 FILE_FLAGS = {"camera_mask", "cameras", "covisibility_model", "masks"}
 PRESET_FLAGS = {name for preset in ExtractorOptions.presets.values() for name in preset}
@@ -24,6 +25,17 @@ def add_flags(command: argparse.ArgumentParser, settings: type[ComponentSettings
         if owner not in groups:
             groups[owner] = command.add_argument_group(f"options of {owner}")
         _add_flag(groups[owner], flag)
+
+
+def add_options(command: argparse.ArgumentParser, options: type[Options]) -> None:
+    """Adds a flag for each field of options that belong to no settings."""
+    for field, value_type in options.fields():
+        _add_flag(command, Flag(field, value_type, (), (field.default,)))
+
+
+def given_options(arguments: argparse.Namespace, options: type[Options]) -> dict[str, Any]:
+    """The fields of options whose flags were given."""
+    return {field.name: value for field, _ in options.fields() if (value := getattr(arguments, field.name)) is not None}
 
 
 def _add_flag(group: Any, flag: Flag) -> None:

@@ -17,6 +17,7 @@ UNITS = {
     "pairs": "pair",
     "match": "pair",
     "map": "photo",
+    "localize": "photo",
     "show": "pair",
     "weights": "B",
     "bench": "%",

@@ -1,0 +1,66 @@
+"""Snapshots of a model that grows, so that a killed run over thousands of images can go on.
+
+COLMAP writes them in the thread that then calls back, so a snapshot that is there when it calls is whole, and is
+marked as such; one without the mark was cut off. Those of another database or other options are not used.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from .files import read_json, write_json
+
+__all__ = ["SNAPSHOT_IMAGES", "Snapshots", "newest_snapshot"]
+
+SNAPSHOT_IMAGES = 100  # after so many more images; smaller models are made again, and exactly as they were
+MARK = "whole"
+
+
+class Snapshots:
+    """The snapshots in a folder, which is made; what is there of another identity is deleted.
+
+    Args:
+        folder: of nothing else.
+        identity: hash of all that decides the model.
+
+    Raises:
+        OSError: the folder cannot be made.
+        CacheError: it cannot be written.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder = folder
+        record = folder / "identity.json"
+        if read_json(record).get("identity") != identity:
+            self.remove()
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            write_json(record, {"identity": identity})
+
+    def newest(self) -> Path | None:
+        """The newest that is whole."""
+        return newest_snapshot(self.folder)
+
+    def settle(self) -> None:
+        """Marks what is there as whole, and deletes all but the newest. To be called when nobody writes one."""
+        found = _snapshots(self.folder)
+        if found and not (found[-1] / MARK).exists():
+            (found[-1] / MARK).touch()
+            for path in found[:-1]:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Deletes all."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def newest_snapshot(folder: Path) -> Path | None:
+    """The newest snapshot in a folder that is whole."""
+    whole = [path for path in _snapshots(folder) if (path / MARK).exists()]
+    return whole[-1] if whole else None
+
+
+def _snapshots(folder: Path) -> list[Path]:
+    """The oldest first: COLMAP names them by the time in milliseconds."""
+    return sorted((path for path in folder.glob("*") if path.name.isdecimal()), key=lambda path: int(path.name))

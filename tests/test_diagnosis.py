@@ -1,0 +1,147 @@
+"""Why photos are not in the model: each reason of the closed list from the evidence that stands for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import pytest
+
+from lgsfm.database_reading import VerifiedPair
+from lgsfm.diagnosis import REASONS, Evidence, diagnose, diagnose_splits
+from lgsfm.remedies import REMEDIES, command
+from lgsfm.types import Pair
+
+MODEL = "abcd"
+
+
+def verified(inliers: int, matches: int | None = None) -> VerifiedPair:
+    kind = "calibrated" if inliers else "undefined"
+    return VerifiedPair(matches if matches is not None else inliers + 10, inliers, kind)
+
+
+INSIDE: dict[Pair, VerifiedPair] = {pair: verified(100) for pair in combinations(MODEL, 2)}
+
+
+def evidence_of(found: dict[Pair, VerifiedPair] | None = None, tried: tuple[Pair, ...] = (), **more: Any) -> Evidence:
+    """A model of a, b, c, d and one more image, x."""
+    pairs = {**INSIDE, **(found or {})}
+    evidence = Evidence(
+        names=(*MODEL, "x"),
+        keypoints={name: 500 for name in (*MODEL, "x")},
+        pairs=sorted({*pairs, *tried}),
+        verified=pairs,
+        models=[MODEL],
+        image_dir="photos",
+        output="out",
+        flags={"pairs": "exhaustive"},
+    )
+    return replace(evidence, **more)
+
+
+CASES = {
+    "unreadable": evidence_of(failed={"x": "truncated"}, keypoints={name: 500 for name in MODEL}),
+    "masked out": evidence_of(masked_out=["x"], keypoints={**{name: 500 for name in MODEL}, "x": 0}),
+    "no features": evidence_of(keypoints={**{name: 500 for name in MODEL}, "x": 0}),
+    "no candidate pair": evidence_of(),
+    "few matches": evidence_of({("a", "x"): verified(0, 9)}, tried=(("b", "x"),)),
+    "failed verification": evidence_of({("a", "x"): verified(0, 30), ("b", "x"): verified(0, 12)}),
+    "own component": evidence_of(
+        {("x", "y"): verified(80)}, names=(*MODEL, "x", "y"), keypoints={name: 500 for name in "abcdxy"}
+    ),
+    "rejected by the mapper": evidence_of({("a", "x"): verified(40), ("b", "x"): verified(17)}),
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_each_reason_has_its_evidence(reason: str) -> None:
+    found = {each.image: each for each in diagnose(CASES[reason])}
+    assert set(found) == set(CASES[reason].names) - set(MODEL)
+    assert found["x"].reason == reason
+    assert found["x"].evidence
+    assert found["x"].advice
+
+
+def test_the_first_obstacle_is_the_one_that_is_told() -> None:
+    evidence = replace(CASES["failed verification"], masked_out=["x"])
+    assert [each.reason for each in diagnose(evidence)] == ["masked out"]
+
+
+def test_the_numbers_are_those_of_the_best_pair() -> None:
+    (found,) = diagnose(CASES["rejected by the mapper"])
+    numbers = {"keypoints": 500, "pairs": 2, "matches": 50, "verified": 2, "component": 5, "inliers": 40}
+    assert found.numbers == numbers
+    assert "2 verified pairs, 2 with registered photos, at most 40 inliers" in found.evidence
+    (found,) = diagnose(CASES["failed verification"])
+    assert found.evidence.startswith("2 pairs tried, at most 30 matches, with a")
+
+
+def test_a_limit_that_was_lowered_is_heeded() -> None:
+    few = CASES["few matches"]
+    assert [each.reason for each in diagnose(replace(few, min_inliers=8))] == ["failed verification"]
+
+
+def test_a_photo_in_another_model_is_not_rejected() -> None:
+    found = {("x", "y"): verified(80), ("x", "z"): verified(80), ("y", "z"): verified(80), ("a", "x"): verified(20)}
+    names = (*MODEL, "x", "y", "z")
+    evidence = evidence_of(found, names=names, keypoints=dict.fromkeys(names, 500), models=[MODEL, "xyz"])
+    assert [(each.image, each.reason, each.model) for each in diagnose(evidence)] == [
+        (name, "own component", 1) for name in "xyz"
+    ]
+    (split,) = diagnose_splits(evidence)
+    assert (split.model, split.num_images, split.num_pairs, split.most_inliers, split.num_shared) == (1, 3, 1, 20, 0)
+    assert "a and x" in split.evidence
+
+
+def test_models_without_any_tie_are_told_apart_from_those_that_were_not_trusted() -> None:
+    found = {("x", "y"): verified(80)}
+    names = (*MODEL, "x", "y")
+    evidence = evidence_of(found, names=names, keypoints=dict.fromkeys(names, 500), models=[MODEL, "xy"])
+    (split,) = diagnose_splits(evidence)
+    assert split.num_pairs == 0
+    assert "no verified pair" in split.evidence
+
+
+def test_without_a_model_every_photo_has_a_reason() -> None:
+    evidence = evidence_of(models=[])
+    assert [each.reason for each in diagnose(evidence)] == ["rejected by the mapper"] * 4 + ["no candidate pair"]
+
+
+# --------------------------------------------------------------------------------- commands
+@pytest.mark.parametrize(
+    ("remedy", "flags", "num_images", "added"),
+    [
+        ("closer", {}, 10, "--quality high"),
+        ("closer", {"quality": "high"}, 10, "--quality extreme"),
+        ("closer", {"quality": "extreme"}, 10, ""),
+        ("closer", {"max_keypoints": 1000}, 10, "--max-keypoints 2000 --max-edge-px 2048"),
+        ("closer", {"max_keypoints": 0, "max_edge_px": 0}, 10, ""),
+        ("pairs", {}, 10, ""),
+        ("pairs", {"pairs": "exhaustive"}, 10_000, ""),
+        ("pairs", {"pairs": "sequential"}, 100, "--pairs exhaustive"),
+        ("pairs", {"pairs": "sequential"}, 1000, "--pairs sequential+retrieval"),
+        ("pairs", {}, 1000, "--neighbors 40"),
+        ("pairs", {"neighbors": 50}, 1000, "--neighbors 100"),
+        ("mapper", {"mapper": "global"}, 10, "--mapper incremental"),
+    ],
+)
+def test_what_is_advised_was_not_done_already(remedy: str, flags: dict[str, Any], num_images: int, added: str) -> None:
+    found = command([remedy], "photos", "out", flags, num_images)
+    assert found.endswith(added)
+    assert bool(found) == bool(added)
+
+
+def test_the_command_keeps_what_was_asked_for_and_quotes_names() -> None:
+    flags = {"features": "sift", "masks": "my masks", "strict": True, "quadratic": False}
+    found = command(["closer"], "my photos", "out", flags, 10)
+    expected = "lgsfm reconstruct 'my photos' -o out --features sift --masks 'my masks' --strict --no-quadratic"
+    assert found == f"{expected} --quality high"
+
+
+def test_every_remedy_gives_flags_that_exist() -> None:
+    from lgsfm.settings import Settings
+
+    for remedy in REMEDIES.values():
+        for flags in ({}, {"pairs": "sequential"}, {"max_keypoints": 99}):
+            Settings.from_flags({**flags, **remedy(flags, 1000)})
