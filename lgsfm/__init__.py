@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .images import read_photo as read_photo
     from .localization import Localizer as Localizer
     from .localization import localize as localize
-    from .localization_result import Localization as Localization
-    from .localized_model import write_localized_model as write_localized_model
+    from .localization.model import write_localized_model as write_localized_model
+    from .localization.result import Localization as Localization
     from .mapping import map_database as map_database
     from .matchers import match as match
     from .matching import match_features as match_features
@@ -51,7 +51,7 @@ _HOMES = {
     "Features": "types",
     "FrameMatcher": "pair",
     "LgsfmError": "errors",
-    "Localization": "localization_result",
+    "Localization": "localization.result",
     "Localizer": "localization",
     "MatchStore": "store",
     "Matches": "types",
@@ -75,7 +75,7 @@ _HOMES = {
     "read_photo": "images",
     "reconstruct": "pipeline",
     "select_pairs": "pairing",
-    "write_localized_model": "localized_model",
+    "write_localized_model": "localization.model",
 }
 
 __all__ = [

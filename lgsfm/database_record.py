@@ -33,7 +33,7 @@ class DatabaseContent:
     pairs: what is imported
     finer: those of the pairs that have matches of a finer look beside -> hash of these
     origin: hash of what all pairs have in common: where the matches come from, how they are verified, by what
-    doppelgangers: what becomes of doubtful pairs, see `lgsfm.doppelgangers`
+    doppelgangers: what becomes of doubtful pairs, see `lgsfm.view_graph.doppelgangers`
     """
 
     images: Mapping[str, str]

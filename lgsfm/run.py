@@ -17,7 +17,6 @@ from .database_reading import DatabaseReport, report_on
 from .database_record import DatabaseContent, DatabaseRecord
 from .diagnosis import Evidence
 from .doctor import gather
-from .doppelgangers import drop_doubtful
 from .errors import InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor, is_rotation_invariant
@@ -46,6 +45,7 @@ from .store import FeatureStore, MatchStore, digest_of, num_keypoints
 from .summary import Summary, Tally
 from .types import Pair
 from .upright import Orientations, find_turns
+from .view_graph.doppelgangers import drop_doubtful
 from .workspace import Workspace, default_output
 
 __all__ = ["Run"]

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar, get_type_hints
 from . import weights
 from .camera_groups import CameraOptions
 from .database import VerificationOptions
-from .doppelgangers import DoppelgangerOptions
 from .errors import InputError, unknown_name
 from .extractors import Extractor, ExtractorOptions
 from .healing import HealingOptions
@@ -30,6 +29,7 @@ from .retrievers import Retriever, looks_at_photos
 from .two_view import TwoViewOptions
 from .types import Progress
 from .upright import UprightOptions
+from .view_graph.doppelgangers import DoppelgangerOptions
 
 __all__ = [
     "OF_THE_MOMENT",

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from two_view_scenes import angle_deg
 
-from lgsfm.absolute_pose import AbsolutePoseOptions, Correspondences, estimate_absolute_pose
 from lgsfm.cameras import GUESS, PIXEL_CENTRE, Camera
 from lgsfm.errors import PoseError
+from lgsfm.localization.absolute_pose import AbsolutePoseOptions, Correspondences, estimate_absolute_pose
 
 CAMERA = Camera("SIMPLE_RADIAL", (1000, 800), (900.0, 500.0, 400.0, -0.05), "given")
 OPTIONS = AbsolutePoseOptions(max_error_px=4)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from lgsfm.camera_groups import CameraGroup
-from lgsfm.consensus import angles_deg, find_consensus
 from lgsfm.database import build_database
 from lgsfm.database_reading import VerifiedPair, open_inlier_matches, read_inlier_matches, read_verified_pairs
-from lgsfm.doppelgangers import DoppelgangerReport, DoubtfulPair, drop_pairs, examine_database, find_doubtful
 from lgsfm.errors import CacheError
 from lgsfm.types import Features, Matches, Pair
+from lgsfm.view_graph.consensus import angles_deg, find_consensus
+from lgsfm.view_graph.doppelgangers import DoppelgangerReport, DoubtfulPair, drop_pairs, examine_database, find_doubtful
 
 NUM_IMAGES = 24
 STEP_DEG = 360 / NUM_IMAGES

@@ -22,9 +22,9 @@ from lgsfm.evaluation import robust_similarity
 from lgsfm.exif import turn_upright
 from lgsfm.finished import FinishedRun
 from lgsfm.images import read_photo
-from lgsfm.known_scene import KnownScene
 from lgsfm.localization import Localizer
-from lgsfm.localization_result import STATES
+from lgsfm.localization.known_scene import KnownScene
+from lgsfm.localization.result import STATES
 from lgsfm.poses import load_poses
 from lgsfm.workspace import Workspace
 

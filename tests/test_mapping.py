@@ -11,7 +11,7 @@ import pytest
 from lgsfm.cameras import MODELS
 from lgsfm.errors import CacheError, ReconstructionError
 from lgsfm.mapping import MappingOptions, map_database, map_in_child, principal_point_note, summarize_model
-from lgsfm.principal_point import MAX_SHIFT, refine_principal_points, shared_cameras, shift
+from lgsfm.mapping.principal_point import MAX_SHIFT, refine_principal_points, shared_cameras, shift
 
 SIZE = (640, 480)
 OFF_CENTRE = (12.0, -7.0)  # px
@@ -80,7 +80,7 @@ def test_one_camera_that_runs_away_does_not_hold_back_the_other(
         is_free = shift(camera) > 1e-9
         return MAX_SHIFT * 2 if is_free and camera.camera_id == 1 else shift(camera)
 
-    monkeypatch.setattr("lgsfm.principal_point.shift", shift_of)
+    monkeypatch.setattr("lgsfm.mapping.principal_point.shift", shift_of)
     refined = refine_principal_points(model, threads=1)
     assert shift(refined.cameras[1]) == 0
     camera = refined.cameras[2]

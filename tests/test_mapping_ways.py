@@ -14,9 +14,9 @@ import pycolmap
 import pytest
 
 from lgsfm.errors import ReconstructionError
-from lgsfm.mappers import ModelSummary
 from lgsfm.mapping import MappingOptions, _best_of, _Try, map_database, mapping_note
-from lgsfm.model_choice import Missing, Score, objection, score
+from lgsfm.mapping.choice import Missing, Score, objection, score
+from lgsfm.mapping.mappers import ModelSummary
 
 SIZE, FOCAL, NUM_IMAGES = (640, 480), 500, 8
 
@@ -232,10 +232,10 @@ def test_the_global_mapper_calibrates_guesses_and_leaves_the_database_alone(tmp_
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import lgsfm.mappers
+import lgsfm.mapping.mappers
 from lgsfm.mapping import MappingOptions, map_in_child
 
-lgsfm.mappers.SNAPSHOT_IMAGES = 3
+lgsfm.mapping.mappers.SNAPSHOT_IMAGES = 3
 folder = Path(sys.argv[1])
 
 def report(done, total):

@@ -12,9 +12,9 @@ from ..cameras import ESTIMATED
 from ..errors import ReconstructionError
 from ..files import write_text
 from ..localization import Localizer
-from ..localization_options import LocalizationOptions
-from ..localization_result import Localization
-from ..localized_model import check_folder, write_localized_model
+from ..localization.model import check_folder, write_localized_model
+from ..localization.options import LocalizationOptions
+from ..localization.result import Localization
 from .flags import add_options, folder, given_options
 from .terminal import Terminal
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lgsfm.consensus import angles_deg
 from lgsfm.database_reading import read_verified_pairs
-from lgsfm.doppelgangers import SUSPECT_DEG, DoppelgangerReport, drop_pairs, examine_database
 from lgsfm.evaluation import evaluate
 from lgsfm.mapping import map_database
 from lgsfm.poses import load_poses
+from lgsfm.view_graph.consensus import angles_deg
+from lgsfm.view_graph.doppelgangers import SUSPECT_DEG, DoppelgangerReport, drop_pairs, examine_database
 
 
 def main() -> None:

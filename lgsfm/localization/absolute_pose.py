@@ -21,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 import pycolmap
 
-from .cameras import ESTIMATED, PIXEL_CENTRE, Camera
-from .epipolar import quaternion_wxyz
-from .errors import PoseError
-from .options import Options, option
+from ..cameras import ESTIMATED, PIXEL_CENTRE, Camera
+from ..epipolar import quaternion_wxyz
+from ..errors import PoseError
+from ..options import Options, option
 
 __all__ = ["AbsolutePose", "AbsolutePoseOptions", "Correspondences", "estimate_absolute_pose"]
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
-import networkx
-
-from .database_reading import VerifiedPair
-from .types import Pair, canonical_pair
+from ..database_reading import VerifiedPair
+from ..types import Pair, canonical_pair
 
 __all__ = ["ENOUGH_NEIGHBORS", "ViewGraph"]
 
@@ -28,6 +26,8 @@ class ViewGraph:
 
     def __init__(self, names: Iterable[str], pairs: Mapping[Pair, VerifiedPair]) -> None:
         self.names = sorted(set(names))
+        import networkx  # not before it is needed: it takes longer to load than a small model to make
+
         known = set(self.names)
         self.pairs = {
             pair: found for pair, found in pairs.items() if found.is_verified and pair[0] in known and pair[1] in known
@@ -39,6 +39,8 @@ class ViewGraph:
     @cached_property
     def components(self) -> list[list[str]]:
         """Sets of images that hang together, the largest first, names sorted; an image without a pair is one."""
+        import networkx
+
         found = [sorted(component) for component in networkx.connected_components(self._graph)]
         return sorted(found, key=lambda component: (-len(component), component))
 
@@ -53,6 +55,8 @@ class ViewGraph:
     @cached_property
     def bridges(self) -> list[Pair]:
         """Pairs without which a component falls into two, sorted."""
+        import networkx
+
         return sorted(canonical_pair(*pair) for pair in networkx.bridges(self._graph))
 
     def neighbors(self, name: str) -> list[str]:

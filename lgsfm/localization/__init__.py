@@ -18,21 +18,21 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from ..batches import Batches, PreparedImages
+from ..cameras import Camera
+from ..errors import InputError, LgsfmError, PoseError
+from ..exif import turned_clockwise
+from ..extractors import is_rotation_invariant
+from ..finished import FinishedRun
+from ..images import MIN_EDGE_PX, ImageHeader, list_images, read_header, read_photo
+from ..matchers import best_batch
+from ..pair import camera_of
+from ..types import Features, Matches, Progress
+from ..upright import Ballot, ballot, elect_turn, vote
 from .absolute_pose import MIN_POINTS, AbsolutePose, Correspondences, estimate_absolute_pose
-from .batches import Batches, PreparedImages
-from .cameras import Camera
-from .errors import InputError, LgsfmError, PoseError
-from .exif import turned_clockwise
-from .extractors import is_rotation_invariant
-from .finished import FinishedRun
-from .images import MIN_EDGE_PX, ImageHeader, list_images, read_header, read_photo
 from .known_scene import KnownScene
-from .localization_options import LocalizationOptions, check_identity, settings_of
-from .localization_result import LOCALIZED, Localization, best_images
-from .matchers import best_batch
-from .pair import camera_of
-from .types import Features, Matches, Progress
-from .upright import Ballot, ballot, elect_turn, vote
+from .options import LocalizationOptions, check_identity, settings_of
+from .result import LOCALIZED, Localization, best_images
 
 __all__ = ["Localizer", "localize"]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from .cameras import PIXEL_CENTRE
-from .errors import CacheError, InputError
-from .localization_result import Localization
-from .poses import read_reconstruction
-from .workspace import Workspace
+from ..cameras import PIXEL_CENTRE
+from ..errors import CacheError, InputError
+from ..poses import read_reconstruction
+from ..workspace import Workspace
+from .result import Localization
 
 __all__ = ["add_photos", "check_folder", "write_localized_model"]
 

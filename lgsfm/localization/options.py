@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import InputError
+from ..extractors import ExtractorOptions
+from ..finished import FinishedRun
+from ..options import Options, option
+from ..settings import OF_THE_MOMENT, RunOptions, Settings, flag_fields
+from ..upright import UprightOptions
 from .absolute_pose import AbsolutePoseOptions
-from .errors import InputError
-from .extractors import ExtractorOptions
-from .finished import FinishedRun
-from .options import Options, option
-from .settings import OF_THE_MOMENT, RunOptions, Settings, flag_fields
-from .upright import UprightOptions
 
 __all__ = ["LocalizationOptions", "check_identity", "settings_of"]
 

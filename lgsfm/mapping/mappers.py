@@ -9,13 +9,13 @@ from typing import Any
 
 import pycolmap
 
-from .database_reading import fingerprint, read_verified_pairs
-from .errors import CacheError, LgsfmError, ReconstructionError
-from .model_choice import MIN_PAIR_INLIERS, Missing, missing_images, score
-from .options import Options, digest, option
+from ..database_reading import fingerprint, read_verified_pairs
+from ..errors import CacheError, LgsfmError, ReconstructionError
+from ..options import Options, digest, option
+from ..types import Progress
+from .choice import MIN_PAIR_INLIERS, Missing, missing_images, score
 from .principal_point import refine_principal_points, shift
 from .snapshots import SNAPSHOT_IMAGES, Snapshots
-from .types import Progress
 
 __all__ = ["MAPPERS", "WAYS", "MappingOptions", "ModelSummary", "map_in_child", "summarize_model"]
 
@@ -141,7 +141,7 @@ def _missing(database: Path, found: list[ModelSummary], least: int, num_images: 
     large = [model.registered for model in found if model.num_reg_images >= least]
     if [len(names) for names in large] == [num_images]:
         return Missing((), 0, num_images)
-    from .view_graph import ViewGraph  # not before it is needed, see lgsfm.model_choice
+    from ..view_graph import ViewGraph  # not before it is needed, see lgsfm.mapping.choice
 
     pairs = read_verified_pairs(database)
     strong = {pair: seen for pair, seen in pairs.items() if seen.num_inliers >= MIN_PAIR_INLIERS}

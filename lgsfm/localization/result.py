@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..cameras import Camera
 from .absolute_pose import AbsolutePose
-from .cameras import Camera
 
 __all__ = ["LOCALIZED", "STATES", "Localization", "best_images"]
 

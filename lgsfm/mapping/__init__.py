@@ -3,7 +3,7 @@
 With ``mapper="auto"`` the incremental mapper goes first. If it registers all that the view graph ties together, that
 was it. If not, up to three other ways are tried, each in a process of its own, so that one that fails costs nothing but
 its time: the incremental mapper going on with weaker poses; and where much is missing, the incremental mapper with a
-looser start, and the global mapper. `lgsfm.model_choice` says which models are the better ones.
+looser start, and the global mapper. `lgsfm.mapping.choice` says which models are the better ones.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .child import run_in_child
-from .errors import CacheError, LgsfmError, ReconstructionError
+from ..child import run_in_child
+from ..errors import CacheError, LgsfmError, ReconstructionError
+from ..types import Progress
+from .choice import Missing, Score, objection
 from .mappers import MAPPERS, MappingOptions, ModelSummary, map_in_child, summarize_model
-from .model_choice import Missing, Score, objection
 from .principal_point import MIN_IMAGES
 from .snapshots import newest_snapshot
-from .types import Progress
 
 __all__ = [
     "MAPPERS",

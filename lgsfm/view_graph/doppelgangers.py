@@ -7,7 +7,7 @@ each has a fine two-view geometry. What gives them away is their company. Three 
    few sets a place apart; so each keypoint has one vote, divided among the pairs that it is an inlier of. (The
    distinctive tracks of Yan et al., "Distinguishing the Indistinguishable", CVPR 2017, and the bipartite clustering of
    Wilson and Snavely, "Network Principles for SfM", ICCV 2013, in their cheapest form.)
-2. *Loops.* The surest pairs say how the photos are turned (`lgsfm.consensus`); a pair that contradicts them by far is
+2. *Loops.* The surest pairs say how the photos are turned (`consensus`); a pair that contradicts them by far is
    suspect (Zach, Klopschitz and Pollefeys, "Disambiguating Visual Relations Using Loop Constraints", CVPR 2010).
 3. *Witnesses.* A suspect may have right matches and a wrong pose, for instance by a wrong focal length. So its matches
    are followed over a third photo that is no suspect on either way: right ones are found again, those of doppelgangers
@@ -28,11 +28,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..database_reading import VerifiedPair, open_inlier_matches, pair_id, read_verified_pairs
+from ..errors import CacheError
+from ..options import Options, option
+from ..types import Pair, canonical_pair
 from .consensus import find_consensus
-from .database_reading import VerifiedPair, open_inlier_matches, pair_id, read_verified_pairs
-from .errors import CacheError
-from .options import Options, option
-from .types import Pair, canonical_pair
 
 __all__ = [
     "DoppelgangerOptions",

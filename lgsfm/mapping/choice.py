@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pycolmap
 
 if TYPE_CHECKING:
-    from .view_graph import ViewGraph  # and networkx, which takes longer to load than a small model to make
+    from ..view_graph import ViewGraph  # and networkx, which takes longer to load than a small model to make
 
 __all__ = ["MIN_FIRM_POINTS", "MIN_PAIR_INLIERS", "Missing", "Score", "missing_images", "objection", "score"]
 

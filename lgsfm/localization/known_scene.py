@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .camera_groups import camera_key
-from .cameras import PIXEL_CENTRE, Camera
-from .errors import InputError
-from .finished import FinishedRun
-from .images import ImageHeader, read_header
-from .poses import read_reconstruction
-from .retrievers import Retriever, similarities
-from .types import Features, Matches
+from ..camera_groups import camera_key
+from ..cameras import PIXEL_CENTRE, Camera
+from ..errors import InputError
+from ..finished import FinishedRun
+from ..images import ImageHeader, read_header
+from ..poses import read_reconstruction
+from ..retrievers import Retriever, similarities
+from ..types import Features, Matches
 
 if TYPE_CHECKING:
     import pycolmap

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from .files import read_json, write_json
+from ..files import read_json, write_json
 
 __all__ = ["SNAPSHOT_IMAGES", "Snapshots", "newest_snapshot"]
 
