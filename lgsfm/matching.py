@@ -10,7 +10,7 @@ from .background import read_ahead, write_behind
 from .batches import Batches, PreparedImages
 from .errors import InputError
 from .matchers import Matcher, best_batch
-from .store import digest_of, sources_of
+from .store import digest_of, sources_of, write_all
 from .types import Features, Matches, Pair, Progress
 
 __all__ = ["MatchingReport", "current_pairs", "match_features"]
@@ -83,8 +83,7 @@ def match_features(
         for batch, read in read_ahead(batches, images.read):
             images.take(read())
             for part, found in matching.match(batch):
-                for pair, matches in zip(part, found, strict=True):
-                    write(store.__setitem__, pair, matches)
+                write(write_all, store, dict(zip(part, found, strict=True)))
                 report.computed.extend(part)
                 done += len(part)
                 if progress:

@@ -84,7 +84,10 @@ class _Patient:
     def _alike(self) -> tuple[list[str], Scores]:
         with self.run.finished_features() as features:
             collection = Collection(
-                self.run.names, features=lambda: features, retriever=self.run.settings.make_retriever
+                self.run.names,
+                image_dir=self.run.image_dir,
+                features=lambda: features,
+                retriever=self.run.settings.make_retriever,
             )
             return collection.described, look_alikes(collection, collection.described)
 

@@ -38,6 +38,7 @@ BUILT_IN = {
     },
     "retriever": {
         "asmk": "lgsfm.retrievers.asmk:AsmkRetriever",
+        "dinov2": "lgsfm.retrievers.dinov2:Dinov2Retriever",
         "vlad": "lgsfm.retrievers.vlad:VladRetriever",
     },
 }

@@ -215,7 +215,7 @@ class Run:
                 self.names,
                 image_dir=self.image_dir,
                 features=lambda: opened.enter_context(self.finished_features()),
-                retriever=self.settings.make_retriever,
+                retriever=lambda: vars(self).setdefault("retriever", self.settings.make_retriever()),
                 matcher=lambda: self.matcher,
                 matches=lambda: opened.enter_context(self._finished_matches()) if self.matches_path.is_file() else {},
                 prematches=lambda: opened.enter_context(self._prematches()),
@@ -460,7 +460,7 @@ class Run:
         yield
         self.summary.set_seconds(stage, self.tally.add_seconds(stage, time.perf_counter() - start))
         self._remember(stage, self.summary.computed.get(stage, 0))
-        self.summary.finish([component for name, component in vars(self).items() if name in ("extractor", "matcher")])
+        self.summary.finish([vars(self)[name] for name in ("extractor", "matcher", "retriever") if name in vars(self)])
         self.summary.write(self.workspace.summary)
 
     def _count(self, stage: str, computed: list[Any], reused: list[Any]) -> None:

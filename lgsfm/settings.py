@@ -25,7 +25,7 @@ from .matchers import Matcher
 from .options import Options, option
 from .pairing import PairOptions
 from .registry import available, component_class, component_classes
-from .retrievers import Retriever
+from .retrievers import Retriever, looks_at_photos
 from .two_view import TwoViewOptions
 from .types import Progress
 from .upright import UprightOptions
@@ -229,7 +229,9 @@ class Settings(ComponentSettings):
 
     def make_retriever(self) -> Retriever:
         """The retriever for pair selection."""
-        return component_class("retriever", self.run.retriever)(self._retriever_options())
+        component = component_class("retriever", self.run.retriever)
+        place = {"device": self.run.device, "offline": self.run.offline} if looks_at_photos(component) else {}
+        return component(self._retriever_options(), **place)
 
     def _retriever_options(self) -> Options:
         options = component_class("retriever", self.run.retriever).options_class

@@ -64,6 +64,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
     "safetensors": {"weights"},
     "torch": {"machine", "models", "weights", "hf", *COMPONENTS},
     "tqdm": {"cli"},
+    "transformers": {"retrievers.dinov2"},
     "numpy": None,  # anywhere
 }
 MAX_LINES = 480
@@ -133,7 +134,13 @@ def test_each_dependency_has_its_home(module):
 def test_dependencies_are_declared():
     tomllib = pytest.importorskip("tomllib")
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
-    declared = " ".join([*project["dependencies"], *project["optional-dependencies"]["poselib"]])
+    declared = " ".join(
+        [
+            *project["dependencies"],
+            *project["optional-dependencies"]["poselib"],
+            *project["optional-dependencies"]["retrieval"],
+        ]
+    )
     names = {"PIL": "pillow", "cv2": "opencv-python-headless"}
     assert [name for name in HOMES if names.get(name, name) not in declared] == []
 

@@ -3,6 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from lgsfm import codebook
 from lgsfm.errors import CacheError, InputError
 from lgsfm.pairing import (
     PairOptions,
@@ -176,20 +177,73 @@ def test_vlad_is_deterministic_and_normalised():
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
 
 
-def test_asmk_is_what_its_formula_says(monkeypatch):
-    monkeypatch.setattr(asmk, "TILE", (2, 5))
+def asmk_by_its_formula(names, features, words):
+    """The whole matrix of similarities, word by word of a flat codebook, without an inverted file."""
+    centres = codebook.train(codebook.sample(names, features), words)
+    signs = np.zeros((len(names), words, centres.shape[1]))
+    for i, name in enumerate(names):
+        descriptors = features[name].descriptors
+        nearest = np.argsort(((descriptors[:, None] - centres) ** 2).sum(2), axis=1)[:, : asmk.NEAREST]
+        for word in np.unique(nearest):
+            sums = (descriptors[(nearest == word).any(1)] - centres[word]).sum(0)
+            signs[i, word] = np.where(sums > 0, 1, -1)
+    has = signs.any(2)
+    rarity = np.log(len(names) / np.maximum(has.sum(0), 1) + 0.05)
+    u = np.einsum("iwd,jwd->wij", signs, signs) / centres.shape[1]
+    kernel = (rarity[:, None, None] * np.maximum(u, 0) ** 3).sum(0)
+    own = np.maximum(has.sum(1), 1)
+    return kernel / np.sqrt(np.outer(own, own))
+
+
+@pytest.mark.parametrize(("words", "votes"), [(8, 5), (8, 1 << 20), (300, 5)])  # 300: many words in one image alone
+def test_asmk_is_what_its_formula_says(words, votes, monkeypatch):
+    monkeypatch.setattr(asmk, "MOST_VOTES", votes)
     features = {**collection(), "empty.jpg": described(np.zeros((0, 32), np.float32))}
-    names, retriever = list(features), AsmkRetriever(AsmkOptions(words=8))
-    words = retriever.describe(names, features)
-    found = np.concatenate([retriever.similarities(words, i, min(i + 5, 13)) for i in range(0, 13, 5)])
-    signs = np.unpackbits(words.bits, axis=2)[..., :32].astype(float) * 2 - 1
-    signs[~words.is_seen] = 0
-    u = np.einsum("wid,wjd->wij", signs, signs) / 32
-    kernel = (np.maximum(u, 0) ** 3).sum(0)
-    own = np.maximum(kernel.diagonal(), 1)  # of the image without keypoints: 0
-    assert not words.is_seen[:, -1].any()
-    np.testing.assert_allclose(found, kernel / np.sqrt(np.outer(own, own)), atol=1e-6)
-    assert words.bits.nbytes == 8 * 13 * 4
+    names, retriever = list(features), AsmkRetriever(AsmkOptions(words=words))
+    inverted = retriever.describe(names, features)
+    found = np.concatenate([retriever.similarities(inverted, i, min(i + 5, 13)) for i in range(0, 13, 5)])
+    np.testing.assert_allclose(found, asmk_by_its_formula(names, features, words), atol=1e-6)
+    assert inverted.counts[-1] == 0
+
+
+@pytest.mark.parametrize("dim", [32, 64, 128, 200, 256])
+def test_signs_that_differ_are_counted_for_any_dimension(dim, monkeypatch):
+    rng = np.random.default_rng(dim)
+    images = {f"{i}.jpg": described(unit_rows(30, dim, i)) for i in range(4)}
+    names, retriever = list(images), AsmkRetriever(AsmkOptions(words=3))
+    found = retriever.similarities(retriever.describe(names, images), 0, 4)
+    np.testing.assert_allclose(found, asmk_by_its_formula(names, images, 3), atol=1e-6)
+    values = rng.integers(0, 1 << 63, (3, 5), np.uint64)
+    counted = asmk._count_bits(values)
+    monkeypatch.delattr(np, "bitwise_count", raising=False)  # as with numpy 1
+    np.testing.assert_array_equal(asmk._count_bits(values), counted)
+    assert counted[0, 0] == bin(values[0, 0]).count("1")
+
+
+def test_many_images_get_more_words_in_two_levels_and_their_partners_all_the_same(monkeypatch):
+    monkeypatch.setattr(asmk, "SMALL", 10)
+    monkeypatch.setattr(asmk, "WORDS", 16)
+    monkeypatch.setattr(asmk, "KEYPOINTS", 100)
+    monkeypatch.setattr(codebook, "TRAINING_IMAGES", 30)
+    features = collection(scenes=20, views=3)
+    pairs = select("retrieval", list(features), features, AsmkRetriever(AsmkOptions()), neighbors=2)
+    expected = [pair for pair in combinations(sorted(features), 2) if pair[0][2:] == pair[1][2:]]
+    assert pairs == expected
+    assert [asmk.words_for(n) for n in (10, 11, 256, 257, 1025)] == [16, 64, 64, 256, 1024]
+
+
+def test_a_codebook_in_two_levels_gives_each_descriptor_the_nearest_word_of_its_group():
+    descriptors = unit_rows(500, 16)
+    words = codebook.train_two_levels(descriptors, 64)
+    found = words.assign(descriptors)
+    groups = codebook.assign(descriptors, words.coarse)
+    for group, (start, stop) in enumerate(zip(words.starts, words.starts[1:], strict=False)):
+        members = groups == group
+        np.testing.assert_array_equal(
+            found[members], start + codebook.assign(descriptors[members], words.centres[start:stop])
+        )
+    assert len(words) == words.starts[-1] <= 64
+    assert len(codebook.train_two_levels(descriptors[:0], 64).assign(descriptors[:0])) == 0
 
 
 @pytest.mark.parametrize("retriever", RETRIEVERS)

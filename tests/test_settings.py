@@ -65,7 +65,8 @@ def test_a_flag_of_another_component_is_refused():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"words": 1}, "words must be at least 2"),
+        ({"words": -1}, "words must be at least 0"),
+        ({"retriever": "vlad", "words": 1}, "words must be at least 2"),
         ({"features": "aliked", "ratio": 0.5}, "Option ratio is of nearest, not of the matcher 'lightglue'"),
         ({"features": "aliked", "detection_threshold": 2.0}, "detection_threshold must be at most 1"),
         ({"features": "sift", "contrast_threshold": -1.0}, "contrast_threshold must be at least 0"),

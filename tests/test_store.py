@@ -12,7 +12,17 @@ import numpy as np
 import pytest
 
 from lgsfm.errors import CacheError
-from lgsfm.store import FORMAT, FeatureStore, MatchStore, digest_of, is_intact, one_line, source_of, sources_of
+from lgsfm.store import (
+    FORMAT,
+    FeatureStore,
+    MatchStore,
+    digest_of,
+    is_intact,
+    one_line,
+    source_of,
+    sources_of,
+    write_all,
+)
 from lgsfm.types import Features, Matches
 
 IDENTITY = {"extractor": "sift", "options": {"name": "é 中"}}
@@ -138,6 +148,37 @@ def test_an_entry_without_the_mark_is_absent_and_written_again(kind, tmp_path):
         assert store.attribute(key("a.jpg"), "source") is None
         store[key("a.jpg")] = make(3)
         assert len(store[key("a.jpg")]) == 3
+
+
+def test_entries_written_together_are_those_written_one_by_one(kind, tmp_path):
+    make_store, make, key = kind
+    entries = {key(f"{i}.jpg"): make(5 + i) for i in range(4)}
+    with make_store(tmp_path / "s.h5", IDENTITY) as store:
+        store[key("1.jpg")] = make(2)
+        write_all(store, entries)
+        write_all(store, {})
+        assert sorted(store) == sorted(entries)
+        assert [len(store[name]) for name in entries] == [5, 6, 7, 8]
+    plain = {}
+    write_all(plain, entries)
+    assert plain == entries
+
+
+def test_nothing_of_entries_written_together_is_there_before_all_are(kind, tmp_path):
+    make_store, make, key = kind
+    with make_store(tmp_path / "s.h5", IDENTITY) as store:
+        with pytest.raises(AttributeError):
+            write_all(store, {key("a.jpg"): make(), key("b.jpg"): "no such thing"})
+        assert list(store) == []
+        assert key("a.jpg") not in store
+
+
+def test_photos_in_a_folder_named_like_a_photo_are_listed_with_it(tmp_path):
+    names = ["a.jpg", "a.jpg/b.jpg", "a.jpg/keypoints.jpg", "c/d/é.jpg", "scores"]
+    with FeatureStore(tmp_path / "s.h5", IDENTITY) as store:
+        for name in names:
+            store[name] = features()
+        assert sorted(store) == sorted(names)
 
 
 # --- trouble with the file -----------------------------------------------------------------------------

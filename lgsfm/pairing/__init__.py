@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..matchers import Matcher
-from ..retrievers import Retriever
+from ..registry import component_class
+from ..retrievers import Retriever, looks_at_photos
 from ..types import Features, Matches, Pair, canonical_pair
 from .auto import choose
 from .collection import Collection, Method
@@ -183,4 +184,7 @@ def voting_pairs(
     if len(names) <= AUTO_EXHAUSTIVE:
         return select_pairs(names, PairOptions(pairs="exhaustive"))
     options = PairOptions(pairs="sequential+retrieval", overlap=5, neighbors=10)
-    return select_pairs(names, options, features=features, retriever=make_retriever())
+    retriever = make_retriever()
+    if looks_at_photos(retriever):  # which are not upright yet
+        retriever = component_class("retriever", "asmk")(component_class("retriever", "asmk").options_class())
+    return select_pairs(names, options, features=features, retriever=retriever)

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..exif import Exif
-from ..images import read_header
+from ..images import Photo, read_header, read_photo
 from ..matchers import Matcher
 from ..retrievers import Retriever
+from ..store import orientation_of
 from ..types import Features, Matches, Pair, Progress
 from .options import PairOptions
 
@@ -27,7 +28,7 @@ class Collection:
 
     Args:
         names: the images; their order does not matter.
-        image_dir: folder of the photos; without it there is no EXIF.
+        image_dir: folder of the photos; without it there is no EXIF, and no retriever that looks at them.
         features: gives image name -> features.
         retriever: gives the retriever.
         matcher: gives the matcher of the features.
@@ -96,6 +97,13 @@ class Collection:
     def described(self) -> list[str]:
         """The images that have features."""
         return [name for name in self.names if name in self.features]
+
+    def photo(self, name: str, max_edge_px: int) -> Photo:
+        """A photo, upright as its features have seen it. Raises `InputError` if it, or the folder, is not there."""
+        if self.image_dir is None:
+            raise InputError("This retriever looks at the photos: say where their folder is (image_dir).")
+        orientation = orientation_of(self.features, name)
+        return read_photo(self.image_dir / name, max_edge_px, orientation=orientation)
 
     @cached_property
     def exif(self) -> dict[str, Exif]:

@@ -10,7 +10,7 @@ from ..types import Pair, canonical_pair
 
 __all__ = ["Scores", "best_partners", "partner_pairs"]
 
-BLOCK_SCORES = 1 << 23  # scores that are in memory at a time: 32 MB in float32
+BLOCK_SCORES = 1 << 25  # scores that are in memory at a time: 128 MB in float32; some retrievers work block by block
 
 Scores = Callable[[int, int], np.ndarray]  # (start, stop) -> (stop - start, N) scores of these images to all N
 
@@ -28,12 +28,12 @@ def best_partners(scores: Scores, size: int, count: int) -> Iterator[tuple[int, 
     rows = max(1, BLOCK_SCORES // size)
     for start in range(0, size, rows):
         stop = min(start + rows, size)
-        block = np.array(scores(start, stop))
-        block[np.arange(stop - start), np.arange(start, stop)] = -np.inf
-        limits = -np.partition(-block, count - 1, axis=1)[:, count - 1]
-        for i, row in enumerate(block):
-            reached = np.flatnonzero((row >= limits[i]) & (row > -np.inf))  # with ties at the limit: more than count
-            yield start + i, reached[np.lexsort((np.abs(reached - start - i), -row[reached]))][:count]
+        for i, scored in enumerate(scores(start, stop), start=start):
+            row = np.array(scored)
+            row[i] = -np.inf
+            limit = np.partition(row, size - count)[size - count]
+            reached = np.flatnonzero((row >= limit) & (row > -np.inf))  # with ties at the limit: more than count
+            yield i, reached[np.lexsort((np.abs(reached - i), -row[reached]))][:count]
 
 
 def partner_pairs(names: Sequence[str], scores: Scores, count: int) -> set[Pair]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..retrievers import similarities
+from ..retrievers import looks_at_photos, similarities
 from ..types import Pair, canonical_pair
 from .collection import Collection
 from .options import PairOptions
@@ -23,7 +23,11 @@ def retrieval_pairs(collection: Collection, options: PairOptions) -> set[Pair]:
 def look_alikes(collection: Collection, names: Sequence[str]) -> Scores:
     """How similar the images are, by the collection's retriever."""
     retriever = collection.retriever
-    described = retriever.describe(names, collection.features)
+    if looks_at_photos(retriever):
+        collection.notes += getattr(retriever, "notes", list)()
+        described = retriever.describe_photos(names, collection.photo)  # type: ignore[attr-defined]
+    else:
+        described = retriever.describe(names, collection.features)
     return lambda start, stop: similarities(retriever, described, start, stop)
 
 

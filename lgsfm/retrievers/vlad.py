@@ -40,7 +40,10 @@ class VladRetriever:
         if not names:
             return np.zeros((0, 0), np.float32)
         centres = codebook.train(codebook.sample(names, features), self.options.words)
-        return np.stack([aggregate(features[name].descriptors, centres) for name in names])
+        vectors = np.empty((len(names), centres.size), np.float32)
+        for row, name in zip(vectors, names, strict=True):
+            row[:] = aggregate(features[name].descriptors, centres)
+        return vectors
 
 
 def aggregate(descriptors: np.ndarray, centres: np.ndarray) -> np.ndarray:
