@@ -252,10 +252,11 @@ class _Mapping:
             calibration.reestimate_relative_pose = False
             if pycolmap.calibrate_view_graph(copy, calibration):
                 database, words = copy, "global, calibrated"
-        options = pycolmap.GlobalPipelineOptions(  # it drops small models silently; we tell of them
-            random_seed=self.wanted.seed, min_model_size=2, num_threads=self.wanted.threads
-        )
-        options.image_path = str(self.image_dir)
+        options = pycolmap.GlobalPipelineOptions(random_seed=self.wanted.seed, num_threads=self.wanted.threads)
+        # Younger than the oldest pycolmap supported. It drops small models silently; we tell of them.
+        for name, value in (("min_model_size", 2), ("image_path", str(self.image_dir))):
+            if hasattr(options, name):
+                setattr(options, name, value)
         return list(pycolmap.global_mapping(database, self.image_dir, self.work, options).values()), words
 
 
