@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -108,6 +109,40 @@ def test_models_without_any_tie_are_told_apart_from_those_that_were_not_trusted(
 def test_without_a_model_every_photo_has_a_reason() -> None:
     evidence = evidence_of(models=[])
     assert [each.reason for each in diagnose(evidence)] == ["rejected by the mapper"] * 4 + ["no candidate pair"]
+
+
+class Listed(tuple[str, ...]):
+    """Names that count how often somebody goes through them."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.passes += 1
+        return super().__iter__()
+
+    def __contains__(self, name: object) -> bool:
+        self.passes += 1
+        return super().__contains__(name)
+
+
+def test_the_names_of_a_model_are_not_gone_through_for_each_photo() -> None:
+    names = [f"{i:02d}.jpg" for i in range(60)]
+    found = {pair: verified(100) for pair in combinations(names, 2)}
+    best, second, masked = Listed(names[:20]), Listed(names[20:40]), Listed(["none.jpg"])
+    evidence = evidence_of(
+        found, names=names, keypoints=dict.fromkeys(names, 500), models=[best, second], masked_out=masked
+    )
+    assert [each.model for each in diagnose(evidence)] == [1] * 20 + [None] * 20
+    assert [each.num_pairs for each in diagnose_splits(evidence)] == [400]
+    assert max(best.passes, second.passes, masked.passes) < 10
+
+
+def test_a_photo_in_several_models_is_told_of_the_best_of_them() -> None:
+    found = {pair: verified(80) for pair in combinations("wxyz", 2)}
+    names = (*MODEL, *"wxyz")
+    evidence = evidence_of(found, names=names, keypoints=dict.fromkeys(names, 500), models=[MODEL, "wxy", "xyz"])
+    assert [each.model for each in diagnose(evidence)] == [1, 1, 1, 2]
+    assert replace(evidence, models=["wxyz"]).registered == set("wxyz")  # nothing is kept from before
 
 
 # --------------------------------------------------------------------------------- commands
