@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,13 @@ __all__ = [
     "check_pycolmap",
     "copy_pairs",
     "import_matches",
+    "ratio_of",
     "verify_matches",
 ]
 
 SUPPORTED_PYCOLMAP = (4,)  # major versions
+MANY_INLIERS = 60  # that no chance explains
+MATCHER_RATIOS = {"lightglue": 0.6}  # of right pairs of fox 99 % and of redkitchen all have more, or many inliers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +46,24 @@ class VerificationOptions(Options):
 
     max_error_px: float = option(4.0, "largest epipolar error of an inlier", minimum=0.1)
     min_inliers: int = option(15, "a pair with fewer inliers is dropped", minimum=5)
+    min_inlier_ratio: float = option(
+        -1.0,
+        f"a pair whose inliers are a smaller share of its matches is dropped, if they are fewer than {MANY_INLIERS}: "
+        "photos of different places agree on some, by chance or by what looks alike; -1: 0.6 for LightGlue, whose "
+        "matches of right pairs nearly all agree, 0 for others",
+        minimum=-1,
+        maximum=1,
+    )
     seed: int = option(
         0, "of the random numbers; -1 for a new one each time; the mapper is exact only with --threads 1", minimum=-1
     )
+
+
+def ratio_of(options: VerificationOptions, matcher: str) -> VerificationOptions:
+    """The options with the share of inliers that fits a matcher, where that is left open."""
+    if options.min_inlier_ratio >= 0:
+        return options
+    return replace(options, min_inlier_ratio=MATCHER_RATIOS.get(matcher, 0.0))
 
 
 def check_pycolmap() -> None:
@@ -67,6 +85,7 @@ def build_database(
     camera_model: str = "SIMPLE_RADIAL",
     verification: VerificationOptions | None = None,
     kept: Collection[Pair] = (),
+    review: Callable[[Path], None] | None = None,
     log_path: Path,
 ) -> DatabaseReport:
     """Writes a COLMAP database with verified matches; it appears under its name when it is whole.
@@ -81,6 +100,7 @@ def build_database(
         verification: options of the geometric verification.
         kept: those of the pairs that are taken from the existing database, matches and geometry, where it has them:
             the caller knows that they would come out the same.
+        review: has the last word on the database before it appears under its name.
         log_path: COLMAP's output is appended here.
 
     Raises:
@@ -95,6 +115,8 @@ def build_database(
     import_matches(partial, features, matches, new, cameras, camera_model=camera_model)
     verify_matches(partial, verification or VerificationOptions(), log_path=log_path)
     copy_pairs(path, partial, old)
+    if review:
+        review(partial)
     report = report_on(partial)
     _remove_database(path)
     try:
@@ -188,6 +210,22 @@ def verify_in_child(*, path: str, options: dict[str, Any], report: Any) -> None:
         if "SQLite" in str(exc):
             raise _unwritable(Path(path), exc) from exc
         raise ReconstructionError(f"Geometric verification of {path} failed: {exc}") from exc
+    _drop_doubtful_ratios(Path(path), wanted.min_inlier_ratio)
+
+
+def _drop_doubtful_ratios(path: Path, least: float) -> None:
+    """Takes the geometry from pairs of few inliers that are a small share of the matches, as if none had been found."""
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute(
+                "UPDATE two_view_geometries SET rows = 0, data = zeroblob(0), config = 1, qvec = NULL, tvec = NULL "
+                "WHERE rows > 0 AND rows < :many AND rows < :least * "
+                "(SELECT matches.rows FROM matches WHERE matches.pair_id = two_view_geometries.pair_id)",
+                {"many": MANY_INLIERS, "least": max(least, 0.0)},
+            )
+            database.commit()
+    except sqlite3.Error as exc:
+        raise _unwritable(path, exc) from exc
 
 
 def copy_pairs(source: Path, target: Path, pairs: Collection[Pair]) -> None:

@@ -28,6 +28,7 @@ REASONS = (
     "own component",
     "rejected by the mapper",
 )
+SURE_INLIERS = 30  # fewer may be chance
 FEW_KEYPOINTS = 50  # that hardly any pair can be verified with
 
 
@@ -43,6 +44,7 @@ class Evidence:
     verified: what came of those with matches
     models: the registered images of each model, the best one first
     min_inliers: that a pair needs to pass verification
+    doubtful: pairs that passed and were left out, since they seem to mix up places that look alike
     image_dir, output, flags: of the run, for the commands that would help
     """
 
@@ -54,6 +56,7 @@ class Evidence:
     verified: Mapping[Pair, VerifiedPair] = field(default_factory=dict)
     models: Sequence[Sequence[str]] = ()
     min_inliers: int = 15
+    doubtful: frozenset[Pair] = frozenset()
     image_dir: str = ""
     output: str = ""
     flags: Mapping[str, Any] = field(default_factory=dict)
@@ -183,6 +186,14 @@ def _diagnose(
         numbers["inliers"] = max(evidence.verified[pair].num_inliers for pair in found)
         text += f"at most {numbers['matches']} matches, with {_other(best, name)}, and no pair agrees on one geometry"
         advice = "What looks alike there may be another thing. If it is the same, look closer."
+        if left_out := sum(pair in evidence.doubtful for pair in found):
+            text = (
+                f"{len(tried)} pairs tried; {left_out} that agree on a geometry contradict surer ones and were left out"
+            )
+            advice = (
+                "It seems to show a place that looks like another one. If it does not, --doppelgangers warn keeps them."
+            )
+            return result("failed verification", text, advice)
         return result("failed verification", text, advice, "closer")
     return _apart(name, model, evidence, graph, joined, numbers, result)
 
@@ -216,7 +227,14 @@ def _apart(
         advice = "It may show another place. If not, pairs across are missing, or photos between."
         return result("own component", text, advice, "pairs", "closer")
     text = f"{len(neighbors)} verified pairs, {len(inside)} with registered photos, at most {max(counts)} inliers"
-    if evidence.models and len(inside) < 2:
+    if not evidence.models:
+        text = f"{len(neighbors)} verified pairs, at most {max(counts)} inliers, in a part of {_photos(len(component))}"
+        advice = "No pair was a good start: photos from one spot, too few matches, or places that only look alike."
+        return result("rejected by the mapper", text, advice, "pairs", "closer")
+    if max(counts) < SURE_INLIERS:
+        advice = "It may show another place: such pairs arise by chance. If it does not, look closer."
+        return result("rejected by the mapper", text, advice, "closer")
+    if len(inside) < 2:
         advice = "One pair makes no 3D point that it could see: it needs matches with two photos. Look closer."
         return result("rejected by the mapper", text, advice, "pairs", "closer")
     advice = "Its points do not fit the model, or are too few. Another mapper, a closer look or a better camera may do."
@@ -232,9 +250,13 @@ def _other(pair: Pair, name: str) -> str:
 
 
 def diagnose_splits(evidence: Evidence) -> list[Split]:
-    """Of each model beside the best one: how it hangs together with that."""
+    """Of each model beside the best one, if it has images that the best one lacks: how the two hang together."""
     graph = ViewGraph(evidence.keypoints, evidence.verified)
-    return [_split(number, names, evidence, graph) for number, names in enumerate(evidence.models) if number]
+    return [
+        _split(number, names, evidence, graph)
+        for number, names in enumerate(evidence.models)
+        if not evidence.registered.issuperset(names)
+    ]
 
 
 def _split(number: int, names: Sequence[str], evidence: Evidence, graph: ViewGraph) -> Split:

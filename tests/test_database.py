@@ -11,8 +11,8 @@ import pycolmap
 import pytest
 
 from lgsfm.camera_groups import CameraGroup
-from lgsfm.database import build_database, import_matches
-from lgsfm.database_reading import fingerprint
+from lgsfm.database import VerificationOptions, build_database, import_matches, ratio_of
+from lgsfm.database_reading import fingerprint, read_verified_pairs
 from lgsfm.errors import CacheError
 from lgsfm.types import Features, Matches
 
@@ -101,3 +101,43 @@ def test_a_truncated_database_is_damaged(database: Path, share: float) -> None:
 def test_no_database_has_no_fingerprint(tmp_path: Path) -> None:
     assert fingerprint(tmp_path / "database.db") == ""
     assert list(tmp_path.iterdir()) == []
+
+
+# --------------------------------------------------------------------------------- shares of inliers
+@pytest.mark.parametrize(
+    ("right", "wrong", "least", "is_verified"),
+    [
+        (30, 0, 0.6, True),
+        (30, 100, 0.6, False),  # 30 inliers of 130 matches
+        (30, 100, 0.0, True),
+        (30, 15, 0.6, True),
+        (80, 300, 0.6, True),  # too many inliers for chance
+    ],
+)
+def test_few_inliers_among_many_matches_are_no_geometry(
+    tmp_path: Path, right: int, wrong: int, least: float, is_verified: bool
+) -> None:
+    rng = np.random.default_rng(3)
+    points = rng.uniform([-2, -1.5, 4], [2, 1.5, 8], (right, 3))
+    chance = rng.uniform(0, 1, (2, wrong, 2)) * SIZE
+    features = {}
+    for shift, name, elsewhere in zip((0, 0.5), NAMES, chance, strict=True):
+        seen = points - [shift, 0, 0]
+        pixels = np.concatenate([400 * seen[:, :2] / seen[:, 2:] + np.array(SIZE) / 2, elsewhere]).astype(np.float32)
+        count = len(pixels)
+        features[name] = Features(pixels, np.zeros((count, 1)), np.ones(count, np.float32), SIZE, "toy")
+    path = tmp_path / "x.db"
+    options = VerificationOptions(min_inlier_ratio=least)
+    matches = matches_of(right + wrong)
+    build_database(path, features, matches, [NAMES], GROUP, verification=options, log_path=tmp_path / "log")
+    (found,) = read_verified_pairs(path).values()
+    assert (found.num_matches, found.is_verified) == (right + wrong, is_verified)
+    opened = pycolmap.Database.open(path)  # and COLMAP reads it
+    assert (len(opened.read_two_view_geometry(1, 2).inlier_matches) > 0) == is_verified
+    opened.close()
+
+
+def test_the_share_of_inliers_is_asked_for_where_matches_are_sure() -> None:
+    assert ratio_of(VerificationOptions(), "lightglue").min_inlier_ratio == 0.6
+    assert ratio_of(VerificationOptions(), "nearest").min_inlier_ratio == 0
+    assert ratio_of(VerificationOptions(min_inlier_ratio=0.1), "lightglue").min_inlier_ratio == 0.1

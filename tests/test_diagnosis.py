@@ -95,6 +95,22 @@ def test_a_photo_in_another_model_is_not_rejected() -> None:
     (split,) = diagnose_splits(evidence)
     assert (split.model, split.num_images, split.num_pairs, split.most_inliers, split.num_shared) == (1, 3, 1, 20, 0)
     assert "a and x" in split.evidence
+    nested = replace(evidence, models=[MODEL, "abc"])
+    assert diagnose_splits(nested) == []  # all of its photos are in the best model
+
+
+def test_pairs_left_out_as_look_alikes_are_told_of() -> None:
+    evidence = evidence_of({("a", "x"): verified(0, 300)}, doubtful=frozenset([("a", "x")]))
+    (found,) = diagnose(evidence)
+    assert found.reason == "failed verification"
+    assert "contradict surer ones and were left out" in found.evidence
+    assert "--doppelgangers warn" in found.advice
+
+
+def test_few_inliers_with_the_model_may_be_another_place() -> None:
+    (found,) = diagnose(evidence_of({("a", "x"): verified(16), ("b", "x"): verified(17)}))
+    assert found.reason == "rejected by the mapper"
+    assert "another place" in found.advice
 
 
 def test_models_without_any_tie_are_told_apart_from_those_that_were_not_trusted() -> None:

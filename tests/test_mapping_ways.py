@@ -7,16 +7,19 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pycolmap
 import pytest
 
+from lgsfm.database_reading import VerifiedPair
 from lgsfm.errors import ReconstructionError
 from lgsfm.mapping import MappingOptions, _best_of, _Try, map_database, map_in_child, mapping_note
-from lgsfm.mapping.choice import Missing, Score, objection, score
+from lgsfm.mapping.choice import Missing, Score, missing_images, objection, score
 from lgsfm.mapping.mappers import ModelSummary
+from lgsfm.view_graph import ViewGraph
 
 SIZE, FOCAL, NUM_IMAGES = (640, 480), 500, 8
 
@@ -327,3 +330,11 @@ def test_a_snapshot_that_cannot_be_read_stops_one_run_only(tmp_path: Path) -> No
     with pytest.raises(ReconstructionError):
         mapped(tmp_path)
     assert mapped(tmp_path)[0].num_reg_images == 14
+
+
+def test_a_model_within_another_one_is_no_split() -> None:
+    pairs = {pair: VerifiedPair(50, 50, "calibrated") for pair in combinations("abcdef", 2)}
+    graph = ViewGraph("abcdef", pairs)
+    assert not missing_images(graph, ["abcdef", "bcd"], 3).is_any
+    assert missing_images(graph, ["abcd", "cdef"], 3).num_split == 1
+    assert missing_images(graph, ["bcd", "abcde"], 3) == Missing(("f",), 0, 6)
