@@ -15,7 +15,7 @@ import pycolmap
 import pytest
 
 from lgsfm.database_reading import VerifiedPair
-from lgsfm.errors import ReconstructionError
+from lgsfm.errors import InputError, ReconstructionError
 from lgsfm.mapping import MappingOptions, _best_of, _Try, map_database, map_in_child, mapping_note
 from lgsfm.mapping.choice import Missing, Score, missing_images, objection, score
 from lgsfm.mapping.mappers import ModelSummary
@@ -262,6 +262,12 @@ def test_the_global_mapper_asks_the_oldest_pycolmap_for_nothing_that_it_lacks(
     )
     assert [model["num_reg_images"] for model in answer["models"]] == [NUM_IMAGES]
     assert [(options.random_seed, options.num_threads) for options in asked] == [(0, 1)]
+
+
+def test_a_mapper_that_pycolmap_lacks_is_an_error_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(pycolmap, "hierarchical_mapping", raising=False)  # as in 4.0
+    with pytest.raises(InputError, match="has no hierarchical mapper: choose another --mapper"):
+        MappingOptions(mapper="hierarchical")
 
 
 # --------------------------------------------------------------------------------- snapshots

@@ -10,7 +10,7 @@ from typing import Any
 import pycolmap
 
 from ..database_reading import fingerprint, read_verified_pairs
-from ..errors import CacheError, LgsfmError, ReconstructionError
+from ..errors import CacheError, InputError, LgsfmError, ReconstructionError
 from ..options import Options, digest, option
 from ..types import Progress
 from .choice import MIN_PAIR_INLIERS, Missing, missing_images, score
@@ -45,6 +45,14 @@ class MappingOptions(Options):
     principal_point: str = option(
         "auto", "auto: refined where the photos determine it; fixed: at the centre; refined", choices=PRINCIPAL_POINTS
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mapper == "hierarchical" and not hasattr(pycolmap, "hierarchical_mapping"):
+            raise InputError(
+                f"pycolmap {pycolmap.__version__} has no hierarchical mapper: choose another --mapper, or "
+                "pip install -U pycolmap."
+            )
 
 
 @dataclass(frozen=True)
