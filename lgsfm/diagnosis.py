@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from .database_reading import VerifiedPair
@@ -64,10 +65,21 @@ class Evidence:
         """The command that tries some of `lgsfm.remedies.REMEDIES`."""
         return command(remedies, self.image_dir, self.output, self.flags, len(self.names))
 
-    @property
-    def registered(self) -> set[str]:
+    @cached_property
+    def registered(self) -> frozenset[str]:
         """The images of the best model."""
-        return set(self.models[0]) if self.models else set()
+        return frozenset(self.models[0]) if self.models else frozenset()
+
+    @cached_property
+    def model_of(self) -> dict[str, int]:
+        """Image name -> number of the best model that it is in."""
+        listed = [*enumerate(self.models)]
+        return {name: number for number, names in reversed(listed) for name in names}
+
+    @cached_property
+    def hidden(self) -> frozenset[str]:
+        """Those of `masked_out`."""
+        return frozenset(self.masked_out)
 
 
 @dataclass(frozen=True)
@@ -119,8 +131,9 @@ def diagnose(evidence: Evidence) -> list[Diagnosis]:
     graph = ViewGraph(evidence.keypoints, evidence.verified)
     tried = _by_image(evidence.pairs)
     found = _by_image(evidence.verified)
+    joined = {graph.component_of(name) for name in evidence.registered & set(graph.names)}
     return [
-        _diagnose(name, evidence, graph, tried.get(name, []), found.get(name, []))
+        _diagnose(name, evidence, graph, joined, tried.get(name, []), found.get(name, []))
         for name in evidence.names
         if name not in evidence.registered
     ]
@@ -135,15 +148,18 @@ def _by_image(pairs: Any) -> dict[str, list[Pair]]:
     return listed
 
 
-def _diagnose(name: str, evidence: Evidence, graph: ViewGraph, tried: list[Pair], found: list[Pair]) -> Diagnosis:
+def _diagnose(
+    name: str, evidence: Evidence, graph: ViewGraph, joined: set[int], tried: list[Pair], found: list[Pair]
+) -> Diagnosis:
+    """Of one photo; ``joined`` are the components that the best model has images of."""
     if name in evidence.failed:
         return Diagnosis(name, "unreadable", evidence.failed[name], "Save the photo again, or remove it.")
-    if name in evidence.masked_out:
+    if name in evidence.hidden:
         text = "its mask leaves no keypoint"
         return Diagnosis(name, "masked out", text, "Look at its mask: black is what is ignored.")
     count = evidence.keypoints.get(name, 0)
     numbers = {"keypoints": count, "pairs": len(tried)}
-    model = next((number for number, names in enumerate(evidence.models) if name in names), None)
+    model = evidence.model_of.get(name)
 
     def result(reason: str, text: str, advice: str, *remedies: str) -> Diagnosis:
         return Diagnosis(name, reason, text, advice, evidence.command(*remedies), model, numbers)
@@ -179,11 +195,17 @@ def _diagnose(name: str, evidence: Evidence, graph: ViewGraph, tried: list[Pair]
             )
             return result("failed verification", text, advice)
         return result("failed verification", text, advice, "closer")
-    return _apart(name, model, evidence, graph, numbers, result)
+    return _apart(name, model, evidence, graph, joined, numbers, result)
 
 
 def _apart(
-    name: str, model: int | None, evidence: Evidence, graph: ViewGraph, numbers: dict[str, int], result: Any
+    name: str,
+    model: int | None,
+    evidence: Evidence,
+    graph: ViewGraph,
+    joined: set[int],
+    numbers: dict[str, int],
+    result: Any,
 ) -> Diagnosis:
     """Of an image with verified pairs that is not in the best model."""
     neighbors = graph.neighbors(name)
@@ -200,7 +222,7 @@ def _apart(
         else:
             text += "no verified pair leads to the best model"
         return result("own component", text, "See below what keeps the models apart.")
-    if evidence.models and not evidence.registered & set(component):
+    if evidence.models and graph.component_of(name) not in joined:
         text = f"{_photos(len(neighbors))} tied to it, in a part of {_photos(len(component))} apart from the model"
         advice = "It may show another place. If not, pairs across are missing, or photos between."
         return result("own component", text, advice, "pairs", "closer")

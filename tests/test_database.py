@@ -47,7 +47,7 @@ def test_a_full_disk_is_a_cache_error_and_colmap_is_silent(tmp_path: Path, capfd
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
     try:
-        with pytest.raises(CacheError, match=r"x\.db cannot be written: .*SQLite.*disk space"):
+        with pytest.raises(CacheError, match=r"x\.db cannot be written: .*(SQLite|sqlite).*disk space"):
             import_matches(tmp_path / "x.db", features_of(60_000), {}, [], GROUP)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
