@@ -61,7 +61,7 @@ def refine_pose(view0: View, view1: View, pose: RelativePose, inliers: np.ndarra
     sides: tuple[Any, ...] = _rays(view0), _rays(view1)
     if TAKES_CAMERAS:
         sides = _pinhole(view0), view0.points, _pinhole(view1), view1.points
-    found = pycolmap.refine_relative_pose(motion, *sides, np.asarray(inliers, bool))
+    found: Any = pycolmap.refine_relative_pose(motion, *sides, np.asarray(inliers, bool))  # type: ignore[call-overload]
     if found is None:
         return pose
     translation = np.asarray(found["cam2_from_cam1"].translation)
