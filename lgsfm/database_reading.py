@@ -30,6 +30,7 @@ __all__ = [
     "report_on",
 ]
 
+WRONG_ROWS = (KeyError, ValueError)  # of numbers of images that are not there, and of blobs of other sizes
 MAX_IMAGES = 2147483647  # COLMAP: pair_id = id1 * MAX_IMAGES + id2, with id1 < id2
 KINDS = {  # COLMAP's configurations of two views
     0: "undefined",
@@ -107,10 +108,10 @@ def matched_pairs(path: Path) -> set[Pair]:
     Raises:
         CacheError: the database cannot be read.
     """
-    with _opened(path) as database:
+    with _opened(path) as database, _unreadable(path, *WRONG_ROWS):
         names = dict(database.execute("SELECT image_id, name FROM images"))
         ids = [divmod(row[0], MAX_IMAGES) for row in database.execute("SELECT pair_id FROM matches WHERE rows > 0")]
-    return {canonical_pair(names[first], names[second]) for first, second in ids}
+        return {canonical_pair(names[first], names[second]) for first, second in ids}
 
 
 def read_verified_pairs(path: Path) -> dict[Pair, VerifiedPair]:
@@ -119,7 +120,7 @@ def read_verified_pairs(path: Path) -> dict[Pair, VerifiedPair]:
     Raises:
         CacheError: the database cannot be read.
     """
-    with _opened(path) as database:
+    with _opened(path) as database, _unreadable(path, *WRONG_ROWS):
         names = dict(database.execute("SELECT image_id, name FROM images"))
         found = {}
         for pair_id, matches, inliers, config, qvec, tvec in database.execute(ALL_PAIRS):
@@ -163,22 +164,22 @@ def read_inlier_matches(path: Path, name0: str, name1: str) -> np.ndarray:
     Raises:
         CacheError: the database cannot be read.
     """
-    with _opened(path) as database:
+    with _opened(path) as database, _unreadable(path, *WRONG_ROWS):
         ids = dict(database.execute("SELECT name, image_id FROM images WHERE name IN (?, ?)", (name0, name1)))
         if len(ids) < 2:
             return np.zeros((0, 2), np.int64)
         row = database.execute(
             "SELECT data FROM two_view_geometries WHERE pair_id = ?", (pair_id(*ids.values()),)
         ).fetchone()
-    matches = np.frombuffer(row[0] if row and row[0] else b"", np.uint32).reshape(-1, 2).astype(np.int64)
+        matches = np.frombuffer(row[0] if row and row[0] else b"", np.uint32).reshape(-1, 2).astype(np.int64)
     return matches[:, ::-1] if ids[name0] > ids[name1] else matches
 
 
 class InlierMatches(Mapping[Pair, np.ndarray]):
     """The verified matches of each pair with a geometry, (K, 2) int64, read one by one; from `open_inlier_matches`."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
+    def __init__(self, database: sqlite3.Connection, path: Path) -> None:
+        self._database, self._path = database, path
         self._ids = dict(database.execute("SELECT name, image_id FROM images"))
         self._names = {image_id: name for name, image_id in self._ids.items()}
 
@@ -189,13 +190,15 @@ class InlierMatches(Mapping[Pair, np.ndarray]):
         ).fetchone()
         if row is None:
             raise KeyError(pair)
-        matches = np.frombuffer(row[0], np.uint32).reshape(-1, 2).astype(np.int64)
+        with _unreadable(self._path, *WRONG_ROWS):
+            matches = np.frombuffer(row[0], np.uint32).reshape(-1, 2).astype(np.int64)
         return matches[:, ::-1] if first > second else matches
 
     def __iter__(self) -> Iterator[Pair]:
         for (number,) in self._database.execute("SELECT pair_id FROM two_view_geometries WHERE rows > 0"):
-            first, second = divmod(number, MAX_IMAGES)
-            yield canonical_pair(self._names[first], self._names[second])
+            with _unreadable(self._path, *WRONG_ROWS):
+                pair = canonical_pair(*(self._names[image] for image in divmod(number, MAX_IMAGES)))
+            yield pair
 
     def __len__(self) -> int:
         (count,) = self._database.execute("SELECT count(*) FROM two_view_geometries WHERE rows > 0").fetchone()
@@ -210,7 +213,7 @@ def open_inlier_matches(path: Path) -> Iterator[InlierMatches]:
         CacheError: the database cannot be read.
     """
     with _opened(path) as database:
-        yield InlierMatches(database)
+        yield InlierMatches(database, path)
 
 
 def fingerprint(path: Path) -> str:
@@ -238,14 +241,23 @@ CONTENT = (
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """The database for reading only. Raises `CacheError` for what goes wrong inside."""
-    try:
+    """The database for reading only. Raises `CacheError` for what goes wrong in reading it, not for other errors of the
+    block."""
+    with _unreadable(path, sqlite3.Error, OSError):
         wal = Path(f"{path}-wal")
         is_settled = not wal.exists() or not wal.stat().st_size  # nobody died in the middle of writing
         address = f"{Path(path).resolve().as_uri()}?mode=ro{'&immutable=1' if is_settled else ''}"
-        with closing(sqlite3.connect(address, uri=True)) as database:
-            yield database
-    except (sqlite3.Error, OSError, ValueError, KeyError) as exc:
+        connection = sqlite3.connect(address, uri=True)
+    with closing(connection) as database, _unreadable(path, sqlite3.Error, OSError):
+        yield database
+
+
+@contextmanager
+def _unreadable(path: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Raises `CacheError` for errors of these kinds: those of SQLite, and what rows that do not fit together give."""
+    try:
+        yield
+    except kinds as exc:
         raise CacheError(
             f"The database {path} cannot be read: {exc}. It is made again by `lgsfm database` once it is removed."
         ) from exc

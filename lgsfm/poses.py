@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import InputError
+from .model_files import check_lengths
 
 if TYPE_CHECKING:
     import pycolmap
@@ -167,6 +168,7 @@ def _read_folder(folder: Path) -> pycolmap.Reconstruction:
     import pycolmap
 
     try:
+        check_lengths(folder)
         return pycolmap.Reconstruction(folder)
     except (IndexError, MemoryError, OSError, RuntimeError, ValueError) as exc:
         raise InputError(f"The COLMAP model in '{folder}' is incomplete or damaged ({exc}). Write it again.") from exc

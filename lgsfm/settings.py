@@ -233,6 +233,16 @@ class Settings(ComponentSettings):
         place = {"device": self.run.device, "offline": self.run.offline} if looks_at_photos(component) else {}
         return component(self._retriever_options(), **place)
 
+    def check_retriever(self) -> None:
+        """Looks for the model of a retriever that needs one, so that what is missing is said before hours of work.
+
+        Raises:
+            WeightsError: it cannot be had.
+            InputError: it is another kind of model.
+        """
+        if looks_at_photos(component_class("retriever", self.run.retriever)):
+            self.make_retriever()
+
     def _retriever_options(self) -> Options:
         options = component_class("retriever", self.run.retriever).options_class
         self._check_component_flags("retriever", options, self.run.retriever)

@@ -316,16 +316,17 @@ def _text_attribute(parent: h5py.Group, path: str, name: str) -> str:
     return found.decode() if isinstance(found, bytes) else str(found)
 
 
-def _complete_below(parent: h5py.Group, prefix: str = "") -> Iterator[str]:
+def _complete_below(parent: h5py.Group, prefix: str = "", *, is_entry: bool = False) -> Iterator[str]:
     """The paths of the complete entries below a group, those of each folder in the order of their names."""
     for link in parent:
-        if _has_attribute(parent, link, COMPLETE):
-            yield f"{prefix}{link}"
-        if prefix and link in MEMBERS:  # of an entry; no image has such a name
+        if is_entry and link in MEMBERS:  # not below a folder: one of photos may have such a name
             continue
+        is_complete = _has_attribute(parent, link, COMPLETE)
+        if is_complete:
+            yield f"{prefix}{link}"
         item = parent[link]
         if isinstance(item, h5py.Group):
-            yield from _complete_below(item, f"{prefix}{link}/")
+            yield from _complete_below(item, f"{prefix}{link}/", is_entry=is_complete)
 
 
 def one_line(exc: Exception) -> str:

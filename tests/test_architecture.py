@@ -34,7 +34,7 @@ LAYERS = [
     {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
     {"registry", "store", "child", "poses", "files", "background", "machine", "masks", "rendering"},
-    {"database_reading"},
+    {"database_reading", "model_files"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
     {"codebook", "images", "models"},

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pycolmap
@@ -24,8 +25,10 @@ from lgsfm.finished import FinishedRun
 from lgsfm.images import read_photo
 from lgsfm.localization import Localizer
 from lgsfm.localization.known_scene import KnownScene
+from lgsfm.localization.options import LocalizationOptions
 from lgsfm.localization.result import STATES
 from lgsfm.poses import load_poses
+from lgsfm.settings import Settings
 from lgsfm.workspace import Workspace
 
 FLAGS = {"features": "sift", "max_edge_px": 800, "max_keypoints": 1500}
@@ -131,9 +134,38 @@ def test_the_most_similar_images_are_the_candidates(output, courtyard, errors):
 def test_a_photo_looks_most_like_itself(localizer):
     scene = localizer.scene
     photos = {f"\n{name}": scene.run.features[name] for name in KNOWN[:3]}
-    found = scene.look_alikes(photos, localizer.settings.make_retriever(), 2)
+    found = scene.look_alikes(photos, localizer.settings.make_retriever, 2, read_photo)
     assert {key: best[0] for key, best in found.items()} == {f"\n{name}": name for name in KNOWN[:3]}
     assert {len(best) for best in found.values()} == {2}
+
+
+def test_a_retriever_may_look_at_the_photos(output, courtyard, monkeypatch):
+    """The photos of the model are described once, and the queries upright and each by itself."""
+    described = []
+
+    class Thumbnails:
+        looks_at_photos = True
+
+        def describe_photos(self, names, read):
+            described.append(list(names))
+            small = np.stack([cv2.resize(read(name, 448).rgb, (16, 12)).astype(float).ravel() for name in names])
+            small -= small.mean(1, keepdims=True)
+            return small / np.linalg.norm(small, axis=1, keepdims=True)
+
+    made = []
+    monkeypatch.setattr(Settings, "make_retriever", lambda self: made.append(1) or Thumbnails())
+    with Localizer(output, options=LocalizationOptions(neighbors=2)) as opened:
+        for name in KNOWN[:2]:
+            (one,) = opened.localize(photo(courtyard, name))
+            assert one.is_localized
+            assert one.num_images == 2
+            assert one.best_images[0][0] == name
+    assert made == [1]
+    assert [len(names) for names in described if set(names) & set(KNOWN)] == [len(KNOWN)]
+    assert len(described) == 3
+    with Localizer(output) as opened:  # enough neighbours for all: there is nothing to compare
+        assert opened.localize(photo(courtyard, KNOWN[0]))[0].num_images == len(KNOWN)
+    assert made == [1]
 
 
 @pytest.mark.parametrize("code", [1, 3, 6, 8])

@@ -14,6 +14,7 @@ import pytest
 from lgsfm.errors import CacheError
 from lgsfm.store import (
     FORMAT,
+    MEMBERS,
     FeatureStore,
     MatchStore,
     digest_of,
@@ -171,6 +172,15 @@ def test_nothing_of_entries_written_together_is_there_before_all_are(kind, tmp_p
             write_all(store, {key("a.jpg"): make(), key("b.jpg"): "no such thing"})
         assert list(store) == []
         assert key("a.jpg") not in store
+
+
+def test_photos_in_folders_named_like_a_part_of_an_entry_are_listed(tmp_path):
+    names = ["scores/b.jpg", "sub/c.jpg", *(f"sub/{part}/a.jpg" for part in MEMBERS), "sub/scores/scores/d.jpg"]
+    with FeatureStore(tmp_path / "s.h5", IDENTITY) as store:
+        write_all(store, {name: features() for name in names})
+        store.file.create_group("sub/killed.jpg")["scores"] = np.zeros(3)  # the writer was killed
+        assert set(store) == set(names)
+        assert len(store) == len(names)
 
 
 def test_photos_in_a_folder_named_like_a_photo_are_listed_with_it(tmp_path):

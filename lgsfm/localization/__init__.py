@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -24,9 +24,10 @@ from ..errors import InputError, LgsfmError, PoseError
 from ..exif import turned_clockwise
 from ..extractors import is_rotation_invariant
 from ..finished import FinishedRun
-from ..images import MIN_EDGE_PX, ImageHeader, list_images, read_header, read_photo
+from ..images import MIN_EDGE_PX, ImageHeader, Photo, list_images, read_header, read_photo
 from ..matchers import best_batch
 from ..pair import camera_of
+from ..retrievers import Retriever
 from ..types import Features, Matches, Progress
 from ..upright import Ballot, ballot, elect_turn, vote
 from .absolute_pose import MIN_POINTS, AbsolutePose, Correspondences, estimate_absolute_pose
@@ -177,7 +178,7 @@ class Localizer:
         self._photos = {}
         seen = [one if isinstance(one, Localization) else self._see(one) for one in opened]
         queries = {one.key: one for one in seen if isinstance(one, _Query)}
-        alikes = self._look_alikes(queries)
+        alikes = self._look_alikes(queries, {})
         turns = self._turn(queries, alikes)
         for one in seen:
             if isinstance(one, Localization):
@@ -207,9 +208,18 @@ class Localizer:
             raise InputError(f"{query.path}: smaller than {MIN_EDGE_PX} pixels, perhaps after it was reduced.")
         return self.extractor.extract(photo)
 
-    def _look_alikes(self, keys: Iterable[str]) -> dict[str, list[str]]:
-        photos = {key: self._photos[key] for key in keys}
-        return self.scene.look_alikes(photos, self.settings.make_retriever(), self.options.neighbors)
+    @cached_property
+    def _retriever(self) -> Retriever:
+        """What finds the look-alikes, made where there are more images than each photo is matched with."""
+        return self.settings.make_retriever()
+
+    def _look_alikes(self, queries: Mapping[str, _Query], turns: Mapping[str, int]) -> dict[str, list[str]]:
+        def read(key: str, max_edge_px: int) -> Photo:
+            orientation = turned_clockwise(queries[key].orientation, turns.get(key, 0))
+            return read_photo(queries[key].path, max_edge_px, orientation=orientation)
+
+        photos = {key: self._photos[key] for key in queries}
+        return self.scene.look_alikes(photos, lambda: self._retriever, self.options.neighbors, read)
 
     def _turn(self, queries: Mapping[str, _Query], alikes: dict[str, list[str]]) -> dict[str, int]:
         """Turns photos that lie in the eyes of the model, and updates their look-alikes; key -> quarters clockwise."""
@@ -228,7 +238,7 @@ class Localizer:
             if turn:
                 turns[key], self._photos[key] = turn, views[turn]
         if turns:
-            alikes |= self._look_alikes(turns)
+            alikes |= self._look_alikes({key: queries[key] for key in turns}, turns)
         return turns
 
     def _locate(self, query: _Query, candidates: Sequence[str], turn: int) -> Localization:

@@ -4,9 +4,9 @@ it has."""
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from ..camera_groups import camera_key
 from ..cameras import PIXEL_CENTRE, Camera
 from ..errors import InputError
 from ..finished import FinishedRun
-from ..images import ImageHeader, read_header
+from ..images import ImageHeader, Photo, read_header, read_photo
 from ..poses import read_reconstruction
-from ..retrievers import Retriever, similarities
+from ..retrievers import Retriever, looks_at_photos, similarities
+from ..store import orientation_of
 from ..types import Features, Matches
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ __all__ = ["KnownScene"]
 
 SAME_PX = 0.01  # keypoints of the model and of the features that are the same
 NO_POINT = -1
+
+ReadPhoto = Callable[[str, int], Photo]
 
 
 class KnownScene:
@@ -50,6 +53,7 @@ class KnownScene:
         if missing:
             raise self._other_features(missing[0])
         self._point_ids: dict[str, np.ndarray] = {}
+        self._descriptors: np.ndarray | None = None
 
     @property
     def names(self) -> list[str]:
@@ -97,21 +101,49 @@ class KnownScene:
         return np.array([self.model.point3D(int(number)).xyz for number in point_ids], np.float64).reshape(-1, 3)
 
     # ---------------------------------------------------------------------------- look-alikes
-    def look_alikes(self, photos: Mapping[str, Features], retriever: Retriever, neighbors: int) -> dict[str, list[str]]:
+    def look_alikes(
+        self, photos: Mapping[str, Features], make_retriever: Callable[[], Retriever], neighbors: int, read: ReadPhoto
+    ) -> dict[str, list[str]]:
         """The registered images that look most like each photo, the best first; all of them where they are few.
+
+        A retriever that looks at photos describes the images once, and each photo by itself. One that looks at features
+        learns its words from the images and all photos of the call, so that it describes the images anew in each call,
+        and candidates may depend a little on the other photos.
 
         Args:
             photos: features under names that no image has.
-            retriever: makes one description of all images and photos.
+            make_retriever: gives what compares them; the same one each time.
             neighbors: the most for each photo.
+            read: gives an upright photo, for a retriever that looks at it: name, px of its longer edge at least.
         """
         if len(self.images) <= neighbors or not photos:
             return dict.fromkeys(photos, self.names)
-        names, keys = self.names, list(photos)
-        described = retriever.describe([*names, *keys], ChainMap(dict(photos), self.run.features))  # type: ignore[arg-type]
-        rows = similarities(retriever, described, len(names), len(names) + len(keys))[:, : len(names)]
+        names, keys, retriever = self.names, list(photos), make_retriever()
+        if looks_at_photos(retriever):
+            names = self._names_with_photo
+            rows = retriever.describe_photos(keys, read) @ self._described(retriever).T  # type: ignore[attr-defined]
+        else:
+            features = ChainMap(dict(photos), self.run.features)  # type: ignore[arg-type]
+            described = retriever.describe([*names, *keys], features)
+            rows = similarities(retriever, described, len(names), len(names) + len(keys))[:, : len(names)]
         order = np.argsort(-rows, axis=1, kind="stable")[:, :neighbors]
         return {key: [names[i] for i in best if row[i] > 0] for key, row, best in zip(keys, rows, order, strict=True)}
+
+    @cached_property
+    def _names_with_photo(self) -> list[str]:
+        """The registered images whose files are still there."""
+        return [name for name in self.images if (self.run.image_dir / name).is_file()]
+
+    def _described(self, retriever: Any) -> np.ndarray:
+        """(N, D) what a retriever that looks at photos makes of the images that are there, made once."""
+        if self._descriptors is None:
+            self._descriptors = retriever.describe_photos(self._names_with_photo, self._photo)
+        return self._descriptors
+
+    def _photo(self, name: str, max_edge_px: int) -> Photo:
+        """The photo of an image, upright as its features have seen it."""
+        orientation = orientation_of(self.run.features, name)
+        return read_photo(self.run.image_dir / name, max_edge_px, orientation=orientation)
 
     # ---------------------------------------------------------------------------- cameras
     @cached_property

@@ -120,6 +120,14 @@ def test_settings_make_it_and_its_weights_are_on_record(folder):
         Settings.from_flags({"retriever": "asmk", "retriever_model": "x"})
 
 
+def test_a_missing_model_is_said_by_a_check_that_needs_no_photos(tmp_path, folder):
+    flags = {"retriever": "dinov2", "offline": True}
+    with pytest.raises(WeightsError, match=r"config\.json of the model"):
+        Settings.from_flags({**flags, "retriever_model": str(tmp_path)}).check_retriever()
+    Settings.from_flags({**flags, "retriever_model": str(folder)}).check_retriever()
+    Settings.from_flags({}).check_retriever()
+
+
 def test_without_transformers_it_says_what_to_install(monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(dinov2, "find_spec", lambda name: None if name == "transformers" else found(name))
