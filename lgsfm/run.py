@@ -112,6 +112,7 @@ class Run:
     def _check_early(self, first: str) -> None:
         """Raises `InputError` for choices that do not fit the photos: now, and not after hours of work."""
         if first in ("extract", "pairs"):
+            self.settings.check_retriever()
             check_choice(self.settings.pairs, self.names, image_dir=self.image_dir)
         if first != "map":
             group_cameras(self.image_dir, self.names, self.settings.cameras, skip_unreadable=True)

@@ -12,11 +12,7 @@ import pycolmap
 import pytest
 
 from lgsfm.camera_groups import CameraGroup
-<<<<<<< HEAD
 from lgsfm.database import VerificationOptions, build_database, for_matcher, import_matches
-from lgsfm.database_reading import fingerprint, read_verified_pairs
-=======
-from lgsfm.database import build_database, import_matches
 from lgsfm.database_reading import (
     fingerprint,
     matched_pairs,
@@ -24,7 +20,6 @@ from lgsfm.database_reading import (
     read_inlier_matches,
     read_verified_pairs,
 )
->>>>>>> f73e416752aebf148f4121d9dce29fd586c1ef1d
 from lgsfm.errors import CacheError
 from lgsfm.types import Features, Matches
 
@@ -115,7 +110,6 @@ def test_no_database_has_no_fingerprint(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-<<<<<<< HEAD
 # --------------------------------------------------------------------------------- sure and unsure pairs
 @pytest.mark.parametrize(
     ("confidence", "least", "is_verified"), [(0.2, 0.3, False), (0.4, 0.3, True), (0.2, 0.0, True)]
@@ -147,7 +141,8 @@ def test_the_confidence_that_is_asked_for_is_that_of_the_matcher() -> None:
     assert for_matcher(VerificationOptions(), "lightglue").min_confidence == 0.3
     assert for_matcher(VerificationOptions(), "nearest").min_confidence == 0
     assert for_matcher(VerificationOptions(min_confidence=0.1), "lightglue").min_confidence == 0.1
-=======
+
+
 # --------------------------------------------------------------------------------- reading
 @pytest.mark.parametrize("error", [KeyError("a name"), ValueError("a shape")])
 def test_an_error_of_who_reads_the_matches_stays_what_it_is(database: Path, error: Exception) -> None:
@@ -175,4 +170,3 @@ def test_rows_that_do_not_fit_together_are_a_cache_error(database: Path) -> None
     for read in (read_verified_pairs, matched_pairs):
         with pytest.raises(CacheError, match="cannot be read"):
             read(database)
->>>>>>> f73e416752aebf148f4121d9dce29fd586c1ef1d
