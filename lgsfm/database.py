@@ -30,14 +30,15 @@ __all__ = [
     "build_database",
     "check_pycolmap",
     "copy_pairs",
+    "for_matcher",
     "import_matches",
-    "ratio_of",
     "verify_matches",
 ]
 
 SUPPORTED_PYCOLMAP = (4,)  # major versions
-MANY_INLIERS = 60  # that no chance explains
-MATCHER_RATIOS = {"lightglue": 0.6}  # of right pairs of fox 99 % and of redkitchen all have more, or many inliers
+MIN_CONFIDENCE = {
+    "lightglue": 0.3
+}  # of the matches of a pair, on average; those of photos of different things have less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +47,10 @@ class VerificationOptions(Options):
 
     max_error_px: float = option(4.0, "largest epipolar error of an inlier", minimum=0.1)
     min_inliers: int = option(15, "a pair with fewer inliers is dropped", minimum=5)
-    min_inlier_ratio: float = option(
+    min_confidence: float = option(
         -1.0,
-        f"a pair whose inliers are a smaller share of its matches is dropped, if they are fewer than {MANY_INLIERS}: "
-        "photos of different places agree on some, by chance or by what looks alike; -1: 0.6 for LightGlue, whose "
-        "matches of right pairs nearly all agree, 0 for others",
+        "a pair whose matches are less sure than this on average is not verified: LightGlue finds matches between any "
+        "two photos, and some agree on a geometry; -1: 0.3 for LightGlue, 0 for others",
         minimum=-1,
         maximum=1,
     )
@@ -59,11 +59,11 @@ class VerificationOptions(Options):
     )
 
 
-def ratio_of(options: VerificationOptions, matcher: str) -> VerificationOptions:
-    """The options with the share of inliers that fits a matcher, where that is left open."""
-    if options.min_inlier_ratio >= 0:
+def for_matcher(options: VerificationOptions, matcher: str) -> VerificationOptions:
+    """The options with the confidence that fits a matcher, where that is left open."""
+    if options.min_confidence >= 0:
         return options
-    return replace(options, min_inlier_ratio=MATCHER_RATIOS.get(matcher, 0.0))
+    return replace(options, min_confidence=MIN_CONFIDENCE.get(matcher, 0.0))
 
 
 def check_pycolmap() -> None:
@@ -112,8 +112,12 @@ def build_database(
     _remove_database(partial)
     old = matched_pairs(path) & set(kept) if kept else set()
     new = [pair for pair in pairs if pair not in old]
-    import_matches(partial, features, matches, new, cameras, camera_model=camera_model)
-    verify_matches(partial, verification or VerificationOptions(), log_path=log_path)
+    wanted = verification or VerificationOptions()
+    unsure = import_matches(
+        partial, features, matches, new, cameras, camera_model=camera_model, min_confidence=wanted.min_confidence
+    )
+    verify_matches(partial, wanted, log_path=log_path)
+    _add_matches(partial, matches, unsure)  # for who asks what was found, not for the mapper
     copy_pairs(path, partial, old)
     if review:
         review(partial)
@@ -134,15 +138,45 @@ def import_matches(
     cameras: Sequence[CameraGroup],
     *,
     camera_model: str = "SIMPLE_RADIAL",
-) -> dict[str, int]:
+    min_confidence: float = 0.0,
+) -> list[Pair]:
     """Writes cameras, images, keypoints and matches into a new database; arguments as for `build_database`.
 
     Returns:
-        The id of each image.
+        The pairs that are left out, since their matches have less than ``min_confidence`` on average.
 
     Raises:
         CacheError: the database cannot be written.
     """
+    unsure = []
+    with _opened(path) as database:
+        ids = _write_images(database, features, cameras, camera_model)
+        for pair in pairs:
+            found = matches[pair]
+            if len(found) and float(found.scores.mean()) < min_confidence:
+                unsure.append(pair)
+            else:
+                _write_matches(database, ids, pair, found)
+    return unsure
+
+
+def _add_matches(path: Path, matches: Mapping[Pair, Matches], pairs: Sequence[Pair]) -> None:
+    """Writes matches of further pairs into a database."""
+    if pairs:
+        with _opened(path) as database:
+            ids = {image.name: image.image_id for image in database.read_all_images()}
+            for pair in pairs:
+                _write_matches(database, ids, pair, matches[pair])
+
+
+def _write_matches(database: pycolmap.Database, ids: Mapping[str, int], pair: Pair, matches: Matches) -> None:
+    if len(matches):
+        database.write_matches(ids[pair[0]], ids[pair[1]], matches.indices.astype(np.uint32))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pycolmap.Database]:
+    """A database for writing. Raises `CacheError` where that fails."""
     with _quiet_colmap():
         try:
             database = pycolmap.Database.open(path)
@@ -150,16 +184,11 @@ def import_matches(
             raise _unwritable(path, exc) from exc
         try:
             try:
-                ids = _write_images(database, features, cameras, camera_model)
-                for name0, name1 in pairs:
-                    found = matches[name0, name1]
-                    if len(found):
-                        database.write_matches(ids[name0], ids[name1], found.indices.astype(np.uint32))
+                yield database
             finally:
                 database.close()
         except RuntimeError as exc:  # a full disk; errors of the stores are our own
             raise _unwritable(path, exc) from exc
-    return ids
 
 
 def _write_images(
@@ -210,22 +239,6 @@ def verify_in_child(*, path: str, options: dict[str, Any], report: Any) -> None:
         if "SQLite" in str(exc):
             raise _unwritable(Path(path), exc) from exc
         raise ReconstructionError(f"Geometric verification of {path} failed: {exc}") from exc
-    _drop_doubtful_ratios(Path(path), wanted.min_inlier_ratio)
-
-
-def _drop_doubtful_ratios(path: Path, least: float) -> None:
-    """Takes the geometry from pairs of few inliers that are a small share of the matches, as if none had been found."""
-    try:
-        with closing(sqlite3.connect(path)) as database:
-            database.execute(
-                "UPDATE two_view_geometries SET rows = 0, data = zeroblob(0), config = 1, qvec = NULL, tvec = NULL "
-                "WHERE rows > 0 AND rows < :many AND rows < :least * "
-                "(SELECT matches.rows FROM matches WHERE matches.pair_id = two_view_geometries.pair_id)",
-                {"many": MANY_INLIERS, "least": max(least, 0.0)},
-            )
-            database.commit()
-    except sqlite3.Error as exc:
-        raise _unwritable(path, exc) from exc
 
 
 def copy_pairs(source: Path, target: Path, pairs: Collection[Pair]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from .camera_groups import group_cameras
 from .camera_rules import rules_digest
-from .database import build_database, check_pycolmap, ratio_of
+from .database import build_database, check_pycolmap, for_matcher
 from .database_reading import DatabaseReport
 from .database_record import DatabaseContent, DatabaseRecord
 from .diagnosis import Evidence
@@ -264,7 +264,7 @@ class Run:
             current = current_pairs(features, wanted, matches)
             groups = group_cameras(self.image_dir, names, self.settings.cameras)
             camera_model = self.settings.cameras.camera_model
-            verification = ratio_of(self.settings.verification, str(self.matcher.identity["matcher"]))
+            verification = for_matcher(self.settings.verification, str(self.matcher.identity["matcher"]))
             self.summary.cameras = [group.row(camera_model) for group in groups]
             content = DatabaseContent.of(
                 {name: str(digest_of(features, name)) for name in names},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pycolmap
 import pytest
 
 from lgsfm.camera_groups import CameraGroup
-from lgsfm.database import VerificationOptions, build_database, import_matches, ratio_of
+from lgsfm.database import VerificationOptions, build_database, for_matcher, import_matches
 from lgsfm.database_reading import fingerprint, read_verified_pairs
 from lgsfm.errors import CacheError
 from lgsfm.types import Features, Matches
@@ -103,41 +104,34 @@ def test_no_database_has_no_fingerprint(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-# --------------------------------------------------------------------------------- shares of inliers
+# --------------------------------------------------------------------------------- sure and unsure pairs
 @pytest.mark.parametrize(
-    ("right", "wrong", "least", "is_verified"),
-    [
-        (30, 0, 0.6, True),
-        (30, 100, 0.6, False),  # 30 inliers of 130 matches
-        (30, 100, 0.0, True),
-        (30, 15, 0.6, True),
-        (80, 300, 0.6, True),  # too many inliers for chance
-    ],
+    ("confidence", "least", "is_verified"), [(0.2, 0.3, False), (0.4, 0.3, True), (0.2, 0.0, True)]
 )
-def test_few_inliers_among_many_matches_are_no_geometry(
-    tmp_path: Path, right: int, wrong: int, least: float, is_verified: bool
+def test_matches_that_are_unsure_make_no_pair_and_are_still_told(
+    tmp_path: Path, confidence: float, least: float, is_verified: bool
 ) -> None:
-    rng = np.random.default_rng(3)
-    points = rng.uniform([-2, -1.5, 4], [2, 1.5, 8], (right, 3))
-    chance = rng.uniform(0, 1, (2, wrong, 2)) * SIZE
-    features = {}
-    for shift, name, elsewhere in zip((0, 0.5), NAMES, chance, strict=True):
-        seen = points - [shift, 0, 0]
-        pixels = np.concatenate([400 * seen[:, :2] / seen[:, 2:] + np.array(SIZE) / 2, elsewhere]).astype(np.float32)
-        count = len(pixels)
-        features[name] = Features(pixels, np.zeros((count, 1)), np.ones(count, np.float32), SIZE, "toy")
+    matches = {NAMES: replace(matches_of(50)[NAMES], scores=np.full(50, confidence, np.float32))}
     path = tmp_path / "x.db"
-    options = VerificationOptions(min_inlier_ratio=least)
-    matches = matches_of(right + wrong)
-    build_database(path, features, matches, [NAMES], GROUP, verification=options, log_path=tmp_path / "log")
+    options = VerificationOptions(min_confidence=least)
+    report = build_database(path, world(50), matches, [NAMES], GROUP, verification=options, log_path=tmp_path / "log")
     (found,) = read_verified_pairs(path).values()
-    assert (found.num_matches, found.is_verified) == (right + wrong, is_verified)
-    opened = pycolmap.Database.open(path)  # and COLMAP reads it
-    assert (len(opened.read_two_view_geometry(1, 2).inlier_matches) > 0) == is_verified
-    opened.close()
+    assert (found.num_matches, found.is_verified) == (50, is_verified)
+    assert (report.num_pairs, report.num_verified) == (1, int(is_verified))
 
 
-def test_the_share_of_inliers_is_asked_for_where_matches_are_sure() -> None:
-    assert ratio_of(VerificationOptions(), "lightglue").min_inlier_ratio == 0.6
-    assert ratio_of(VerificationOptions(), "nearest").min_inlier_ratio == 0
-    assert ratio_of(VerificationOptions(min_inlier_ratio=0.1), "lightglue").min_inlier_ratio == 0.1
+def world(count: int) -> dict[str, Features]:
+    """The same points seen by two cameras beside each other."""
+    points = np.random.default_rng(3).uniform([-2, -1.5, 4], [2, 1.5, 8], (count, 3))
+    features = {}
+    for shift, name in zip((0, 0.5), NAMES, strict=True):
+        seen = points - [shift, 0, 0]
+        pixels = (400 * seen[:, :2] / seen[:, 2:] + np.array(SIZE) / 2).astype(np.float32)
+        features[name] = Features(pixels, np.zeros((count, 1)), np.ones(count, np.float32), SIZE, "toy")
+    return features
+
+
+def test_the_confidence_that_is_asked_for_is_that_of_the_matcher() -> None:
+    assert for_matcher(VerificationOptions(), "lightglue").min_confidence == 0.3
+    assert for_matcher(VerificationOptions(), "nearest").min_confidence == 0
+    assert for_matcher(VerificationOptions(min_confidence=0.1), "lightglue").min_confidence == 0.1
