@@ -58,10 +58,13 @@ def refine_pose(view0: View, view1: View, pose: RelativePose, inliers: np.ndarra
     if np.sum(inliers) < MIN_REFINED or not (np.isfinite(pose.rotation).all() and np.isfinite(pose.translation).all()):
         return pose  # COLMAP would end the process
     motion = pycolmap.Rigid3d(pycolmap.Rotation3d(pose.rotation), pose.translation)
-    sides: tuple[Any, ...] = _rays(view0), _rays(view1)
+    mask = np.asarray(inliers, bool)
     if TAKES_CAMERAS:
-        sides = _pinhole(view0), view0.points, _pinhole(view1), view1.points
-    found: Any = pycolmap.refine_relative_pose(motion, *sides, np.asarray(inliers, bool))  # type: ignore[call-overload]
+        found = pycolmap.refine_relative_pose(
+            motion, _pinhole(view0), view0.points, _pinhole(view1), view1.points, mask
+        )
+    else:
+        found = pycolmap.refine_relative_pose(motion, _rays(view0), _rays(view1), mask)
     if found is None:
         return pose
     translation = np.asarray(found["cam2_from_cam1"].translation)
