@@ -50,7 +50,7 @@ class VerificationOptions(Options):
     min_confidence: float = option(
         -1.0,
         "a pair whose matches are less sure than this on average is not verified: LightGlue finds matches between any "
-        "two photos, and some agree on a geometry; -1: 0.3 for LightGlue, 0 for others",
+        "two photos, and some agree on a geometry; -1: 0.35 for LightGlue, 0 for others",
         minimum=-1,
         maximum=1,
     )

@@ -138,7 +138,7 @@ def world(count: int) -> dict[str, Features]:
 
 
 def test_the_confidence_that_is_asked_for_is_that_of_the_matcher() -> None:
-    assert for_matcher(VerificationOptions(), "lightglue").min_confidence == 0.3
+    assert for_matcher(VerificationOptions(), "lightglue").min_confidence == 0.35
     assert for_matcher(VerificationOptions(), "nearest").min_confidence == 0
     assert for_matcher(VerificationOptions(min_confidence=0.1), "lightglue").min_confidence == 0.1
 
