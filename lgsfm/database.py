@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,15 @@ __all__ = [
     "build_database",
     "check_pycolmap",
     "copy_pairs",
+    "for_matcher",
     "import_matches",
     "verify_matches",
 ]
 
 SUPPORTED_PYCOLMAP = (4,)  # major versions
+MIN_CONFIDENCE = {
+    "lightglue": 0.3
+}  # of the matches of a pair, on average; those of photos of different things have less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +47,23 @@ class VerificationOptions(Options):
 
     max_error_px: float = option(4.0, "largest epipolar error of an inlier", minimum=0.1)
     min_inliers: int = option(15, "a pair with fewer inliers is dropped", minimum=5)
+    min_confidence: float = option(
+        -1.0,
+        "a pair whose matches are less sure than this on average is not verified: LightGlue finds matches between any "
+        "two photos, and some agree on a geometry; -1: 0.3 for LightGlue, 0 for others",
+        minimum=-1,
+        maximum=1,
+    )
     seed: int = option(
         0, "of the random numbers; -1 for a new one each time; the mapper is exact only with --threads 1", minimum=-1
     )
+
+
+def for_matcher(options: VerificationOptions, matcher: str) -> VerificationOptions:
+    """The options with the confidence that fits a matcher, where that is left open."""
+    if options.min_confidence >= 0:
+        return options
+    return replace(options, min_confidence=MIN_CONFIDENCE.get(matcher, 0.0))
 
 
 def check_pycolmap() -> None:
@@ -67,6 +85,7 @@ def build_database(
     camera_model: str = "SIMPLE_RADIAL",
     verification: VerificationOptions | None = None,
     kept: Collection[Pair] = (),
+    review: Callable[[Path], None] | None = None,
     log_path: Path,
 ) -> DatabaseReport:
     """Writes a COLMAP database with verified matches; it appears under its name when it is whole.
@@ -81,6 +100,7 @@ def build_database(
         verification: options of the geometric verification.
         kept: those of the pairs that are taken from the existing database, matches and geometry, where it has them:
             the caller knows that they would come out the same.
+        review: has the last word on the database before it appears under its name.
         log_path: COLMAP's output is appended here.
 
     Raises:
@@ -92,9 +112,15 @@ def build_database(
     _remove_database(partial)
     old = matched_pairs(path) & set(kept) if kept else set()
     new = [pair for pair in pairs if pair not in old]
-    import_matches(partial, features, matches, new, cameras, camera_model=camera_model)
-    verify_matches(partial, verification or VerificationOptions(), log_path=log_path)
+    wanted = verification or VerificationOptions()
+    unsure = import_matches(
+        partial, features, matches, new, cameras, camera_model=camera_model, min_confidence=wanted.min_confidence
+    )
+    verify_matches(partial, wanted, log_path=log_path)
+    _add_matches(partial, matches, unsure)  # for who asks what was found, not for the mapper
     copy_pairs(path, partial, old)
+    if review:
+        review(partial)
     report = report_on(partial)
     _remove_database(path)
     try:
@@ -112,15 +138,45 @@ def import_matches(
     cameras: Sequence[CameraGroup],
     *,
     camera_model: str = "SIMPLE_RADIAL",
-) -> dict[str, int]:
+    min_confidence: float = 0.0,
+) -> list[Pair]:
     """Writes cameras, images, keypoints and matches into a new database; arguments as for `build_database`.
 
     Returns:
-        The id of each image.
+        The pairs that are left out, since their matches have less than ``min_confidence`` on average.
 
     Raises:
         CacheError: the database cannot be written.
     """
+    unsure = []
+    with _opened(path) as database:
+        ids = _write_images(database, features, cameras, camera_model)
+        for pair in pairs:
+            found = matches[pair]
+            if len(found) and float(found.scores.mean()) < min_confidence:
+                unsure.append(pair)
+            else:
+                _write_matches(database, ids, pair, found)
+    return unsure
+
+
+def _add_matches(path: Path, matches: Mapping[Pair, Matches], pairs: Sequence[Pair]) -> None:
+    """Writes matches of further pairs into a database."""
+    if pairs:
+        with _opened(path) as database:
+            ids = {image.name: image.image_id for image in database.read_all_images()}
+            for pair in pairs:
+                _write_matches(database, ids, pair, matches[pair])
+
+
+def _write_matches(database: pycolmap.Database, ids: Mapping[str, int], pair: Pair, matches: Matches) -> None:
+    if len(matches):
+        database.write_matches(ids[pair[0]], ids[pair[1]], matches.indices.astype(np.uint32))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pycolmap.Database]:
+    """A database for writing. Raises `CacheError` where that fails."""
     with _quiet_colmap():
         try:
             database = pycolmap.Database.open(path)
@@ -128,16 +184,11 @@ def import_matches(
             raise _unwritable(path, exc) from exc
         try:
             try:
-                ids = _write_images(database, features, cameras, camera_model)
-                for name0, name1 in pairs:
-                    found = matches[name0, name1]
-                    if len(found):
-                        database.write_matches(ids[name0], ids[name1], found.indices.astype(np.uint32))
+                yield database
             finally:
                 database.close()
         except RuntimeError as exc:  # a full disk; errors of the stores are our own
             raise _unwritable(path, exc) from exc
-    return ids
 
 
 def _write_images(

@@ -105,11 +105,16 @@ class DatabaseRecord:
         return cls(**known) if set(known) == set(cls.__dataclass_fields__) else cls()
 
     def brought_up_to_date(
-        self, database: Path, content: DatabaseContent, build: Callable[[set[Pair]], tuple[list[Pair], list[str]]]
+        self,
+        path: Path,
+        database: Path,
+        content: DatabaseContent,
+        build: Callable[[set[Pair]], tuple[list[Pair], list[str]]],
     ) -> tuple[DatabaseRecord, set[Pair]]:
         """The record of the database once it is of a content, and those of its pairs that were there.
 
         Args:
+            path: where this record is kept; it is removed before another database takes the place of this one.
             database: the file; what this record tells of it counts only if it is whole and untouched.
             content: that is wanted.
             build: makes the database, keeping these pairs; gives those that were dropped as doubtful, and the doubts.
@@ -118,6 +123,7 @@ class DatabaseRecord:
         if is_whole and self.identity == content.identity:
             return self, set(content.pairs)
         kept = self.kept_pairs(content) if is_whole else set()
+        path.unlink(missing_ok=True)
         dropped, doubts = build(kept)
         return DatabaseRecord.about(database, content, dropped=list(map(list, dropped)), doubts=doubts), kept
 

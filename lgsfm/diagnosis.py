@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from .database_reading import VerifiedPair
@@ -27,6 +28,7 @@ REASONS = (
     "own component",
     "rejected by the mapper",
 )
+SURE_INLIERS = 30  # fewer may be chance
 FEW_KEYPOINTS = 50  # that hardly any pair can be verified with
 
 
@@ -42,6 +44,7 @@ class Evidence:
     verified: what came of those with matches
     models: the registered images of each model, the best one first
     min_inliers: that a pair needs to pass verification
+    doubtful: pairs that passed and were left out, since they seem to mix up places that look alike
     image_dir, output, flags: of the run, for the commands that would help
     """
 
@@ -53,6 +56,7 @@ class Evidence:
     verified: Mapping[Pair, VerifiedPair] = field(default_factory=dict)
     models: Sequence[Sequence[str]] = ()
     min_inliers: int = 15
+    doubtful: frozenset[Pair] = frozenset()
     image_dir: str = ""
     output: str = ""
     flags: Mapping[str, Any] = field(default_factory=dict)
@@ -61,10 +65,21 @@ class Evidence:
         """The command that tries some of `lgsfm.remedies.REMEDIES`."""
         return command(remedies, self.image_dir, self.output, self.flags, len(self.names))
 
-    @property
-    def registered(self) -> set[str]:
+    @cached_property
+    def registered(self) -> frozenset[str]:
         """The images of the best model."""
-        return set(self.models[0]) if self.models else set()
+        return frozenset(self.models[0]) if self.models else frozenset()
+
+    @cached_property
+    def model_of(self) -> dict[str, int]:
+        """Image name -> number of the best model that it is in."""
+        listed = [*enumerate(self.models)]
+        return {name: number for number, names in reversed(listed) for name in names}
+
+    @cached_property
+    def hidden(self) -> frozenset[str]:
+        """Those of `masked_out`."""
+        return frozenset(self.masked_out)
 
 
 @dataclass(frozen=True)
@@ -116,8 +131,9 @@ def diagnose(evidence: Evidence) -> list[Diagnosis]:
     graph = ViewGraph(evidence.keypoints, evidence.verified)
     tried = _by_image(evidence.pairs)
     found = _by_image(evidence.verified)
+    joined = {graph.component_of(name) for name in evidence.registered & set(graph.names)}
     return [
-        _diagnose(name, evidence, graph, tried.get(name, []), found.get(name, []))
+        _diagnose(name, evidence, graph, joined, tried.get(name, []), found.get(name, []))
         for name in evidence.names
         if name not in evidence.registered
     ]
@@ -132,15 +148,18 @@ def _by_image(pairs: Any) -> dict[str, list[Pair]]:
     return listed
 
 
-def _diagnose(name: str, evidence: Evidence, graph: ViewGraph, tried: list[Pair], found: list[Pair]) -> Diagnosis:
+def _diagnose(
+    name: str, evidence: Evidence, graph: ViewGraph, joined: set[int], tried: list[Pair], found: list[Pair]
+) -> Diagnosis:
+    """Of one photo; ``joined`` are the components that the best model has images of."""
     if name in evidence.failed:
         return Diagnosis(name, "unreadable", evidence.failed[name], "Save the photo again, or remove it.")
-    if name in evidence.masked_out:
+    if name in evidence.hidden:
         text = "its mask leaves no keypoint"
         return Diagnosis(name, "masked out", text, "Look at its mask: black is what is ignored.")
     count = evidence.keypoints.get(name, 0)
     numbers = {"keypoints": count, "pairs": len(tried)}
-    model = next((number for number, names in enumerate(evidence.models) if name in names), None)
+    model = evidence.model_of.get(name)
 
     def result(reason: str, text: str, advice: str, *remedies: str) -> Diagnosis:
         return Diagnosis(name, reason, text, advice, evidence.command(*remedies), model, numbers)
@@ -167,12 +186,26 @@ def _diagnose(name: str, evidence: Evidence, graph: ViewGraph, tried: list[Pair]
         numbers["inliers"] = max(evidence.verified[pair].num_inliers for pair in found)
         text += f"at most {numbers['matches']} matches, with {_other(best, name)}, and no pair agrees on one geometry"
         advice = "What looks alike there may be another thing. If it is the same, look closer."
+        if left_out := sum(pair in evidence.doubtful for pair in found):
+            text = (
+                f"{len(tried)} pairs tried; {left_out} that agree on a geometry contradict surer ones and were left out"
+            )
+            advice = (
+                "It seems to show a place that looks like another one. If it does not, --doppelgangers warn keeps them."
+            )
+            return result("failed verification", text, advice)
         return result("failed verification", text, advice, "closer")
-    return _apart(name, model, evidence, graph, numbers, result)
+    return _apart(name, model, evidence, graph, joined, numbers, result)
 
 
 def _apart(
-    name: str, model: int | None, evidence: Evidence, graph: ViewGraph, numbers: dict[str, int], result: Any
+    name: str,
+    model: int | None,
+    evidence: Evidence,
+    graph: ViewGraph,
+    joined: set[int],
+    numbers: dict[str, int],
+    result: Any,
 ) -> Diagnosis:
     """Of an image with verified pairs that is not in the best model."""
     neighbors = graph.neighbors(name)
@@ -189,12 +222,19 @@ def _apart(
         else:
             text += "no verified pair leads to the best model"
         return result("own component", text, "See below what keeps the models apart.")
-    if evidence.models and not evidence.registered & set(component):
+    if evidence.models and graph.component_of(name) not in joined:
         text = f"{_photos(len(neighbors))} tied to it, in a part of {_photos(len(component))} apart from the model"
         advice = "It may show another place. If not, pairs across are missing, or photos between."
         return result("own component", text, advice, "pairs", "closer")
     text = f"{len(neighbors)} verified pairs, {len(inside)} with registered photos, at most {max(counts)} inliers"
-    if evidence.models and len(inside) < 2:
+    if not evidence.models:
+        text = f"{len(neighbors)} verified pairs, at most {max(counts)} inliers, in a part of {_photos(len(component))}"
+        advice = "No pair was a good start: photos from one spot, too few matches, or places that only look alike."
+        return result("rejected by the mapper", text, advice, "pairs", "closer")
+    if max(counts) < SURE_INLIERS:
+        advice = "It may show another place: such pairs arise by chance. If it does not, look closer."
+        return result("rejected by the mapper", text, advice, "closer")
+    if len(inside) < 2:
         advice = "One pair makes no 3D point that it could see: it needs matches with two photos. Look closer."
         return result("rejected by the mapper", text, advice, "pairs", "closer")
     advice = "Its points do not fit the model, or are too few. Another mapper, a closer look or a better camera may do."
@@ -210,9 +250,13 @@ def _other(pair: Pair, name: str) -> str:
 
 
 def diagnose_splits(evidence: Evidence) -> list[Split]:
-    """Of each model beside the best one: how it hangs together with that."""
+    """Of each model beside the best one, if it has images that the best one lacks: how the two hang together."""
     graph = ViewGraph(evidence.keypoints, evidence.verified)
-    return [_split(number, names, evidence, graph) for number, names in enumerate(evidence.models) if number]
+    return [
+        _split(number, names, evidence, graph)
+        for number, names in enumerate(evidence.models)
+        if not evidence.registered.issuperset(names)
+    ]
 
 
 def _split(number: int, names: Sequence[str], evidence: Evidence, graph: ViewGraph) -> Split:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .database_reading import read_verified_pairs
+from .database_record import DatabaseRecord
 from .diagnosis import REASONS, Diagnosis, Evidence, Split, diagnose, diagnose_splits
 from .errors import InputError
 from .files import read_json
@@ -20,7 +21,9 @@ from .store import FeatureStore, num_keypoints
 from .types import Pair
 from .workspace import Workspace
 
-__all__ = ["Examination", "examine", "gather"]
+BEFORE_PAIRS = ("unreadable", "masked out", "no features")  # reasons that are known before there is a database
+
+__all__ = ["Examination", "examine", "gather", "tried_pairs"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,15 @@ class Examination:
     num_images: all photos
     num_registered: in the best model
     diagnoses: one for each of the others
-    splits: one for each model beside the best one
+    splits: one for each model beside the best one that has other photos
+    missing: the stage that has not been run ("database" or "map"), before which not more can be said; "" if none
     """
 
     num_images: int
     num_registered: int
     diagnoses: list[Diagnosis]
     splits: list[Split]
+    missing: str = ""
 
     def by_reason(self) -> dict[str, list[Diagnosis]]:
         """Reason -> its diagnoses, in the order of `lgsfm.diagnosis.REASONS`."""
@@ -56,24 +61,32 @@ def examine(output: str | Path) -> Examination:
     """
     workspace = Workspace(Path(output))
     options, summary = read_json(workspace.options), read_json(workspace.summary)
-    if "extractor" not in options:
+    record = DatabaseRecord.read(workspace.database_identity)
+    made = record.made or options  # the database's, if there is one: a later command may have had other options
+    if "extractor" not in made:
         raise InputError(f"'{output}' is no output folder of lgsfm, or nothing has been extracted there yet.")
-    features = workspace.features(options["extractor"])
+    features = workspace.features(made["extractor"])
     failed = summary.get("failed_images", {})
     image_dir = Path(summary.get("image_dir", ""))
-    names = _names(features, failed, image_dir)
+    models = _registered(workspace.sparse)
+    names = sorted({*_names(features, failed, image_dir), *(name for model in models for name in model)})
     evidence = gather(
         workspace,
         names,
         features,
-        pairs=_pairs(workspace, names),
+        pairs=tried_pairs(workspace, names),
         failed=failed,
         masked_out=summary.get("masked_out", []),
+        models=models,
         min_inliers=options.get("verification", {}).get("min_inliers", 15),
-        image_dir=str(image_dir),
-        flags=options.get("flags", {}),
+        image_dir=str(image_dir.resolve()),
+        flags=record.flags or options.get("flags", {}),
     )
-    return Examination(len(names), len(evidence.registered), diagnose(evidence), diagnose_splits(evidence))
+    missing = "" if workspace.database.is_file() else "database"
+    if not missing and not evidence.models and "map" not in summary.get("seconds", {}):
+        missing = "map"
+    found = [each for each in diagnose(evidence) if not missing or each.reason in BEFORE_PAIRS]
+    return Examination(len(names), len(evidence.registered), found, diagnose_splits(evidence), missing)
 
 
 def _names(features: Path, failed: Mapping[str, str], image_dir: Path) -> list[str]:
@@ -88,10 +101,11 @@ def _names(features: Path, failed: Mapping[str, str], image_dir: Path) -> list[s
     return sorted(names)
 
 
-def _pairs(workspace: Workspace, names: Sequence[str]) -> list[Pair]:
-    """The pairs that were selected, and those of second looks."""
+def tried_pairs(workspace: Workspace, names: Sequence[str]) -> list[Pair]:
+    """The pairs that were selected, and those of second looks; none where that is not known any more."""
     selected = read_pairs(workspace.pairs, names, skip_unknown=True) if workspace.pairs.is_file() else []
-    return sorted({*selected, *SecondLooks(workspace.second_looks).pairs})
+    looks = SecondLooks(workspace.second_looks)
+    return sorted({*selected, *looks.pairs, *looks.finer})
 
 
 def gather(
@@ -129,6 +143,7 @@ def gather(
     if features.is_file():
         with FeatureStore(features) as store:
             keypoints = {name: count for name in names if (count := num_keypoints(store, name)) is not None}
+    record = DatabaseRecord.read(workspace.database_identity)
     return Evidence(
         names=names,
         failed=failed or {},
@@ -138,8 +153,9 @@ def gather(
         verified=read_verified_pairs(workspace.database) if workspace.database.is_file() else {},
         models=_registered(workspace.sparse) if models is None else models,
         min_inliers=min_inliers,
+        doubtful=frozenset((first, second) for first, second in record.dropped),
         image_dir=image_dir,
-        output=str(workspace.root),
+        output=str(workspace.root.resolve()),
         flags=flags or {},
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .cameras import Camera, camera_of_exif, camera_of_model
 from .database_reading import read_inlier_matches
+from .database_record import DatabaseRecord
 from .errors import InputError
 from .files import read_json
 from .images import read_header
@@ -37,6 +38,7 @@ class FinishedRun:
         self.workspace = Workspace(Path(output))
         self._cameras: dict[str, Camera] = {}
         self.options = read_json(self.workspace.options)
+        self.options |= DatabaseRecord.read(self.workspace.database_identity).made  # what the models were made with
         if not self.options:
             raise InputError(f"'{output}' is no output folder of lgsfm: it has no options.json.")
         self.image_dir = Path(image_dir or str(read_json(self.workspace.summary).get("image_dir", "")))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from .errors import LgsfmError
 from .healing import Budget, Look, Ranked, SecondLooks, State, has_helped, plan_look
 from .mapping import ModelSummary
 
@@ -53,19 +54,21 @@ class Healer:
         self, stages: Stages, looks: SecondLooks, budget: Budget, *, can_look_closer: bool, say: Callable[[str], None]
     ) -> None:
         self.stages, self.looks, self.say, self.can_look_closer = stages, looks, say, can_look_closer
-        self.budget = budget.spent(sum(look.cost for look in looks.all_rounds()), 0.0)
+        self.budget = budget.spent(sum(look.cost for look in looks.all_rounds()), looks.seconds)
 
     def before_mapping(self) -> None:
         """Ties photos that hang by a thread; a finer look where untried pairs do not help any more."""
         is_finer = False
-        while "match" not in self.looks.settled:
+        while "match" not in self.looks.settled and self._is_anything_left():
             state = self.stages.state()
             look = self._had(self._plan(state, is_finer=is_finer))
             if look.pairs:
                 self.stages.update_database()
                 after = self.stages.state()
                 parts, weak = len(after.graph.components), len(after.weak)
-                self.say(f"  Now {len(after.graph.pairs)} verified pairs, {parts} part(s), {weak} weak photos.")
+                self.say(
+                    f"  Now {len(after.graph.pairs)} verified pairs, in {_some(parts, 'part')}, {weak} weak photos."
+                )
                 if has_helped(state.graph, after.graph):
                     is_finer = False
                     continue
@@ -74,12 +77,11 @@ class Healer:
             is_finer = True
 
     def after_mapping(
-        self,
-        models: list[ModelSummary],
-        names: Sequence[str],
-        map_again: Callable[[list[ModelSummary]], list[ModelSummary]],
+        self, models: list[ModelSummary], names: Sequence[str], map_again: MapAgain
     ) -> list[ModelSummary]:
         """Helps photos that the mapper left out, and maps again where that has given them more to hold on to.
+
+        What these rounds find counts once the models with it are better.
 
         Args:
             models: what there is, the best one first.
@@ -87,27 +89,32 @@ class Healer:
             map_again: makes models anew, and puts them in the place of those given if they are better; gives those
                 that are there then.
         """
-        while "map" not in self.looks.settled:
+        while "map" not in self.looks.settled and self._is_anything_left():
             settled = _settled(models)
             unregistered = [name for name in names if name not in settled]
+            if not unregistered:
+                self.looks.settle("map")
+                break
             before = self.stages.state(unregistered)
-            had = [
-                look for look in (self._round(unregistered, is_finer=finer) for finer in (False, True)) if look.pairs
-            ]
-            if had:
+            rounds = [self._trial(unregistered, is_finer=is_finer) for is_finer in (False, True)]
+            is_better = False
+            if any(look.pairs for look in rounds):
                 self.stages.update_database()
                 if _hold(self.stages.state(unregistered)) > _hold(before):
                     again = map_again(models)
-                    if again is not models:
-                        models = again
-                        continue
-                self.looks.drop(len(had))
-                self.stages.update_database()
-            self.looks.settle("map")
+                    is_better, models = again is not models, again
+                self.looks.judge(are_kept=is_better)
+            if not is_better:
+                if any(look.pairs for look in rounds):
+                    self.stages.update_database()
+                self.looks.settle("map")
         return models
 
-    def _round(self, unregistered: Sequence[str], *, is_finer: bool) -> Look:
-        return self._had(self._plan(self.stages.state(unregistered), is_finer=is_finer))
+    def _is_anything_left(self) -> bool:
+        return self.budget.left(self.stages.pair_seconds()) > 0
+
+    def _trial(self, unregistered: Sequence[str], *, is_finer: bool) -> Look:
+        return self._had(self._plan(self.stages.state(unregistered), is_finer=is_finer), is_on_trial=True)
 
     def _plan(self, state: State, *, is_finer: bool) -> Look:
         if is_finer and not self.can_look_closer:
@@ -115,16 +122,27 @@ class Healer:
         ranked: Ranked = self.stages.ranked
         return plan_look(state, ranked, self.budget.left(self.stages.pair_seconds()), is_finer=is_finer)
 
-    def _had(self, look: Look) -> Look:
-        """The look, carried out and noted if there is anything to do."""
-        if look.pairs:
-            kind = "a finer look at" if look.is_finer else "trying"
-            self.say(f"Second look: {look.reason}; {kind} {len(look.pairs)} pairs (--budget).")
-            start = time.perf_counter()
+    def _had(self, look: Look, *, is_on_trial: bool = False) -> Look:
+        """The look, carried out and noted if there is anything to do; one that fails is none."""
+        if not look.pairs:
+            return look
+        kind = "a finer look at" if look.is_finer else "trying"
+        self.say(f"Second look: {look.reason}; {kind} {_some(len(look.pairs), 'pair')} (--budget).")
+        start = time.perf_counter()
+        try:
             self.stages.match_look(look)
-            self.looks.add(look)
-            self.budget = self.budget.spent(look.cost, time.perf_counter() - start)
+        except LgsfmError as exc:  # of what need not be: what is there stays
+            self.say(f"  It failed, and the run goes on without: {exc}")
+            self.can_look_closer = False
+            return Look()
+        seconds = time.perf_counter() - start
+        self.looks.add(look, seconds, is_on_trial=is_on_trial)
+        self.budget = self.budget.spent(look.cost, seconds)
         return look
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _settled(models: Sequence[ModelSummary]) -> set[str]:
@@ -146,4 +164,8 @@ def is_better(models: Sequence[ModelSummary], than: Sequence[ModelSummary]) -> b
     Not whether there are more models beside it: photos of another place that a closer look ties together by what only
     looks alike would count as a gain.
     """
-    return (models[0].num_firm_images if models else 0) > (than[0].num_firm_images if than else 0)
+
+    def rank(found: Sequence[ModelSummary]) -> tuple[int, int]:
+        return (found[0].num_firm_images, 1) if found else (0, 0)  # of two photos nothing stands firm
+
+    return rank(models) > rank(than)

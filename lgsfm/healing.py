@@ -32,6 +32,8 @@ NEW_PARTNERS = 10  # untried partners of a weak image, in one round
 FINER_PARTNERS = 6  # partners of a weak image that get a finer look, in one round
 AUTO_SHARE, AUTO_LEAST = 0.2, 60  # of the selected pairs, and pairs: the budget if nobody says another
 FINER_COST = 4  # pairs of the first look that one of a finer look costs: four times as many keypoints to compare
+GUESSED_PAIR_S = 0.5  # where all pairs were found finished
+MANY_PAIRS = 1_000_000  # of one round
 UNITS_S = {"s": 1, "min": 60, "h": 3600}
 
 Ranked = Callable[[str], Iterable[str]]  # image -> the others, those that look most like it first
@@ -43,8 +45,9 @@ class HealingOptions(Options):
 
     budget: str = option(
         "auto",
-        "what may be spent on photos that hang by a thread, after matching and again after mapping: pairs (500), a "
-        f"share of the pairs (20%), time (10min) or none; auto: {AUTO_SHARE:.0%} of the pairs, at least {AUTO_LEAST}, "
+        "what may be spent in all on photos that hang by a thread, before mapping, and on those left out, after it: "
+        "pairs (500), a share of the pairs (20%), time of matching (10min) or none; auto: "
+        f"{AUTO_SHARE:.0%} of the pairs, at least {AUTO_LEAST}, "
         "but none where --pairs lists them",
     )
 
@@ -65,11 +68,11 @@ class Budget:
     seconds: float | None = None
 
     def left(self, pair_seconds: float) -> int:
-        """How many pairs of the first look it allows, if each takes so long."""
-        limits = [self.pairs if self.pairs is not None else float("inf")]
-        if self.seconds is not None and pair_seconds > 0:
-            limits.append(self.seconds / pair_seconds)
-        return int(min(*limits, 1e9))
+        """How many pairs of the first look it allows, if each takes so long; 0 where nobody knows."""
+        limits = [float(MANY_PAIRS), self.pairs if self.pairs is not None else float("inf")]
+        if self.seconds is not None:
+            limits.append(self.seconds / (pair_seconds or GUESSED_PAIR_S))
+        return int(min(limits))
 
     def spent(self, pairs: float, seconds: float) -> Budget:
         """What is left of it, at least nothing."""
@@ -92,7 +95,9 @@ def parse_budget(text: str, num_pairs: int) -> Budget:
         return Budget(pairs=0)
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|s|min|h|)", wanted)
     if not found:
-        raise InputError(f"--budget '{text}' is none. Give pairs (500), a share (20%), a time (10min), auto or none.")
+        raise InputError(
+            f"--budget: '{text}' is not a budget. Say pairs (500), a share of them (20%), a time (10min), auto or none."
+        )
     value, unit = float(found[1]), found[2]
     if unit in UNITS_S:
         return Budget(seconds=value * UNITS_S[unit])
@@ -106,7 +111,7 @@ class State:
     graph: the view graph
     tried: all pairs of the first look that were matched, also those without a match
     matched: what came of those with matches
-    finer: pairs that had a finer look
+    finer: pairs that had a finer look, and doubtful ones, which get none
     unregistered: images that the mapper left out; None: it has not run yet
     """
 
@@ -223,35 +228,55 @@ class SecondLooks:
             known = {}
         self.path, self.begun_with = path, begun_with or known.get("begun_with", "")
         self.rounds: list[dict[str, Any]] = known.get("rounds", [])
-        self.dropped: list[dict[str, Any]] = known.get("dropped", [])
+        self._is_trial = False
         self.settled: list[str] = known.get("settled", [])
 
     @property
     def pairs(self) -> set[Pair]:
         """Pairs of the first look, beside those that were selected."""
-        return {(a, b) for each in self.rounds if not each["is_finer"] for a, b in each["pairs"]}
+        return {pair for look in self._counting() if not look.is_finer for pair in look.pairs}
 
     @property
     def finer(self) -> set[Pair]:
         """Pairs that had a finer look."""
-        return {(a, b) for each in self.rounds if each["is_finer"] for a, b in each["pairs"]}
+        return {pair for look in self._counting() if look.is_finer for pair in look.pairs}
+
+    @property
+    def seconds(self) -> float:
+        """How long all of them took."""
+        return sum(each["seconds"] for each in self.rounds)
+
+    def _counting(self) -> list[Look]:
+        """The rounds that count: those that were dropped, and those on trial when a run was killed, do not."""
+        on_trial = ("kept", "on trial") if self._is_trial else ("kept",)
+        return [_look(each) for each in self.rounds if each["state"] in on_trial]
 
     def all_rounds(self) -> list[Look]:
-        """All rounds that were had, also those that were dropped again."""
-        return [
-            Look([(a, b) for a, b in each["pairs"]], each["is_finer"], each["reason"])
-            for each in (*self.rounds, *self.dropped)
-        ]
+        """All rounds that were had, also those that do not count."""
+        return [_look(each) for each in self.rounds]
 
-    def add(self, look: Look) -> None:
-        """Notes a round whose pairs have been matched."""
-        self.rounds.append({"reason": look.reason, "is_finer": look.is_finer, "pairs": [list(p) for p in look.pairs]})
+    def add(self, look: Look, seconds: float = 0.0, *, is_on_trial: bool = False) -> None:
+        """Notes a round whose pairs have been matched; one on trial counts while this object lives, until `judge`."""
+        self._is_trial = self._is_trial or is_on_trial
+        if is_on_trial:  # a run that was killed may have had the same
+            self.rounds = [each for each in self.rounds if _look(each) != look]
+        self.rounds.append(
+            {
+                "reason": look.reason,
+                "is_finer": look.is_finer,
+                "state": "on trial" if is_on_trial else "kept",
+                "seconds": round(seconds, 3),
+                "pairs": [list(pair) for pair in look.pairs],
+            }
+        )
         self._write()
 
-    def drop(self, count: int) -> None:
-        """Takes back the last rounds: the models without them were better."""
-        self.dropped += self.rounds[len(self.rounds) - count :]
-        del self.rounds[len(self.rounds) - count :]
+    def judge(self, *, are_kept: bool) -> None:
+        """Keeps the rounds that are on trial, or drops them: the models without them were no worse."""
+        for each in self.rounds:
+            if each["state"] == "on trial":
+                each["state"] = "kept" if are_kept else "dropped"
+        self._is_trial = False
         self._write()
 
     def settle(self, stage: str) -> None:
@@ -260,5 +285,9 @@ class SecondLooks:
         self._write()
 
     def _write(self) -> None:
-        rounds = {"rounds": self.rounds, "dropped": self.dropped}
-        write_json(self.path, {"begun_with": self.begun_with, "settled": self.settled, **rounds})
+        known = {"begun_with": self.begun_with, "settled": self.settled, "rounds": self.rounds}
+        write_json(self.path, known)
+
+
+def _look(row: Mapping[str, Any]) -> Look:
+    return Look([(first, second) for first, second in row["pairs"]], row["is_finer"], row["reason"])

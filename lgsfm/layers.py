@@ -17,6 +17,9 @@ from .types import Features, Matches, Pair
 
 __all__ = ["FinerLook", "LayeredFeatures", "LayeredMatches"]
 
+SAME_PX = 3.0  # two keypoints of one corner, seen in two sizes of the picture
+BLOCK_ROWS = 256  # matches that are compared with all others at a time
+
 
 @dataclass(frozen=True)
 class FinerLook:
@@ -75,7 +78,9 @@ class LayeredFeatures(Mapping[str, Features]):
 
 
 class LayeredMatches(Mapping[Pair, Matches]):
-    """Pair -> matches of the first look and of the finer look, as indices into `LayeredFeatures`.
+    """Pair -> matches of the first look and what the finer look adds, as indices into `LayeredFeatures`.
+
+    A match that both looks found counts once: else a pair of few matches would have twice as many by looking twice.
 
     Args:
         first: pair -> matches of the first look.
@@ -84,20 +89,27 @@ class LayeredMatches(Mapping[Pair, Matches]):
     """
 
     def __init__(self, first: Mapping[Pair, Matches], features: Mapping[str, Features], finer: FinerLook) -> None:
-        self.first, self.finer = first, finer
+        self.first, self.finer, self._features = first, finer, features
         self._counts = {name: num_keypoints(features, name) or 0 for name in finer.names}
 
     def __getitem__(self, pair: Pair) -> Matches:
         if pair not in self.finer.pairs:
             return self.first[pair]
         finer = self.finer.matches[pair]
-        offsets = np.array([self._counts[name] for name in pair], np.int32)
         first = self.first[pair] if pair in self.first else Matches.empty()
+        offsets = np.array([self._counts[name] for name in pair], np.int32)
+        is_new = ~_near(self._points(self.finer.features, pair, finer), self._points(self._features, pair, first))
         return Matches(
-            np.concatenate([first.indices, finer.indices + offsets]),
-            np.concatenate([first.scores, finer.scores]),
+            np.concatenate([first.indices, (finer.indices + offsets)[is_new]]),
+            np.concatenate([first.scores, finer.scores[is_new]]),
             first.sources,
         )
+
+    def _points(self, features: Mapping[str, Features], pair: Pair, matches: Matches) -> np.ndarray:
+        """(K, 4) float32 [px]: where the matches are in both images."""
+        if not len(matches):
+            return np.zeros((0, 4), np.float32)
+        return np.hstack([features[name].keypoints[matches.indices[:, i]] for i, name in enumerate(pair)])
 
     def __iter__(self) -> Iterator[Pair]:
         yield from self.first
@@ -105,3 +117,14 @@ class LayeredMatches(Mapping[Pair, Matches]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def _near(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(K,) bool: whether a match (K, 4) [px] is one of the others (M, 4), within `SAME_PX` in both images."""
+    if not len(points) or not len(others):
+        return np.zeros(len(points), bool)
+    near = np.zeros(len(points), bool)
+    for start in range(0, len(points), BLOCK_ROWS):
+        apart = np.abs(points[start : start + BLOCK_ROWS, None] - others[None]).max(-1)
+        near[start : start + BLOCK_ROWS] = apart.min(1) <= SAME_PX
+    return near

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .database_reading import read_verified_pairs
+from .database_record import DatabaseRecord
 from .healer import Healer, is_better
 from .healing import Look, State, parse_budget
 from .mapping import ModelSummary, replace_models
@@ -19,6 +20,7 @@ from .observer import Observer
 from .pairing import Collection, Scores, look_alikes, num_rounds
 from .run import Run
 from .settings import Settings
+from .store import num_keypoints
 from .summary import Summary
 from .view_graph import ViewGraph
 
@@ -36,6 +38,8 @@ def run_stages(run: Run) -> Summary:
     for _ in range(num_rounds(run.settings.pairs)):
         pairs = run.select_pairs()
         run.match(pairs)
+    for folder in run.workspace.root.glob(f"{run.workspace.other_models.name}*"):
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     looks = run.second_looks(pairs)
     patient = _Patient(run)
     for look in looks.all_rounds():
@@ -48,9 +52,17 @@ def run_stages(run: Run) -> Summary:
     healer = Healer(patient, looks, budget, can_look_closer=run.finer is not None, say=run.observer.say)
     healer.before_mapping()
     models, problem = run.make_models(run.workspace.sparse)
-    models = healer.after_mapping(models, run.names_with_features(), patient.map_again)
+    if models:
+        run.summary.set_models(models, run.names)  # should a second look be killed
+    models = healer.after_mapping(models, _names_with_features(run), patient.map_again)
     run.finish(models, problem)
     return run.summary
+
+
+def _names_with_features(run: Run) -> list[str]:
+    """The images that have keypoints."""
+    with run.finished_features() as features:
+        return [name for name in run.names if num_keypoints(features, name)]
 
 
 class _Patient:
@@ -65,11 +77,12 @@ class _Patient:
         looks = self.run.second_looks(selected)
         verified = read_verified_pairs(self.run.workspace.database)
         left_out = None if unregistered is None else tuple(unregistered)
+        record = DatabaseRecord.read(self.run.workspace.database_identity)
         return State(
-            ViewGraph(self.run.names_with_features(), verified),
+            ViewGraph(_names_with_features(self.run), verified),
             {*selected, *looks.pairs},
             verified,
-            looks.finer,
+            looks.finer | {(first, second) for first, second in record.dropped},
             left_out,
         )
 

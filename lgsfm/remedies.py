@@ -9,38 +9,56 @@ from typing import Any
 from .extractors import ExtractorOptions
 from .mapping import MappingOptions
 from .pairing import AUTO_EXHAUSTIVE, PairOptions
+from .pairing.files import split_methods
+from .registry import component_class
 
 __all__ = ["REMEDIES", "command"]
 
 QUALITIES = tuple(ExtractorOptions.presets)
+WITH_NEIGHBORS = ("covisibility", "retrieval", "spatial")  # methods of selecting pairs that --neighbors speaks to
+OTHER_MAPPERS = {  # auto: nothing, as it has tried incremental, and global where much was missing
+    "incremental": "global",
+    "global": "incremental",
+    "hierarchical": "incremental",
+}
 Flags = Mapping[str, Any]  # what was asked for
 
 
 def _closer(flags: Flags, num_images: int) -> dict[str, Any]:
     """Larger pictures and more keypoints."""
+    quality = flags.get("quality", "medium")
     if "max_keypoints" in flags or "max_edge_px" in flags:
-        each = {"max_keypoints": 2048, "max_edge_px": 1024}
-        return {name: 2 * value for name, default in each.items() if (value := flags.get(name, default))}
-    place = QUALITIES.index(flags.get("quality", "medium")) + 1
+        used = {**_presets(str(flags.get("features", "auto")))[quality], **flags}
+        return {name: 2 * used[name] for name in ("max_keypoints", "max_edge_px") if used.get(name)}  # 0: all there is
+    place = QUALITIES.index(quality) + 1
     return {"quality": QUALITIES[place]} if place < len(QUALITIES) else {}
+
+
+def _presets(features: str) -> Mapping[str, Mapping[str, int]]:
+    """What the qualities mean to an extractor; "auto" is one of those that leave them as they are."""
+    options: type[ExtractorOptions] = ExtractorOptions
+    if features != "auto":
+        options = component_class("extractor", features).options_class
+    return options.presets
 
 
 def _pairs(flags: Flags, num_images: int) -> dict[str, Any]:
     """All pairs, or of a large collection more of them."""
     chosen = str(flags.get("pairs", "auto"))
-    if "exhaustive" in chosen or (chosen == "auto" and num_images <= AUTO_EXHAUSTIVE):
+    methods = split_methods(chosen)
+    if "exhaustive" in methods or (chosen == "auto" and num_images <= AUTO_EXHAUSTIVE):
         return {}
     if num_images <= 4 * AUTO_EXHAUSTIVE:
         return {"pairs": "exhaustive"}
-    if "sequential" in chosen and "retrieval" not in chosen:
+    if not {"auto", *WITH_NEIGHBORS} & set(methods):
         return {"pairs": f"{chosen}+retrieval"}
     return {"neighbors": 2 * int(flags.get("neighbors", PairOptions().neighbors))}
 
 
 def _mapper(flags: Flags, num_images: int) -> dict[str, Any]:
     """Another mapper."""
-    others = {"incremental": "global", "global": "incremental"}
-    return {"mapper": others.get(str(flags.get("mapper", MappingOptions().mapper)), "incremental")}
+    other = OTHER_MAPPERS.get(str(flags.get("mapper", MappingOptions().mapper)))
+    return {"mapper": other} if other else {}
 
 
 REMEDIES: dict[str, Callable[[Flags, int], dict[str, Any]]] = {"closer": _closer, "pairs": _pairs, "mapper": _mapper}

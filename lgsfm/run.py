@@ -12,11 +12,11 @@ from typing import Any, Self
 
 from .camera_groups import group_cameras
 from .camera_rules import rules_digest
-from .database import build_database, check_pycolmap
+from .database import build_database, check_pycolmap, for_matcher
 from .database_reading import DatabaseReport
 from .database_record import DatabaseContent, DatabaseRecord
 from .diagnosis import Evidence
-from .doctor import gather
+from .doctor import gather, tried_pairs
 from .errors import InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor, is_rotation_invariant
@@ -41,7 +41,7 @@ from .pairing import (
     write_pairs,
 )
 from .settings import Settings, choose_features
-from .store import FeatureStore, MatchStore, digest_of, num_keypoints
+from .store import FeatureStore, MatchStore, digest_of
 from .summary import Summary, Tally
 from .types import Pair
 from .upright import Orientations, find_turns
@@ -95,6 +95,7 @@ class Run:
         self.summary = Summary(str(self.image_dir.resolve()), str(self.workspace.root), num_images=len(self.names))
         self.summary.adopt(self.workspace.summary, None if is_continued else self.workspace.kept_fields())
         self.tally = Tally()
+        self._looks: SecondLooks | None = None
         known = read_json(self.workspace.options) if is_continued else {}
         self.made: dict[str, Any] = {name: known[name] for name in ("extractor", "matcher") if name in known}
 
@@ -263,6 +264,7 @@ class Run:
             current = current_pairs(features, wanted, matches)
             groups = group_cameras(self.image_dir, names, self.settings.cameras)
             camera_model = self.settings.cameras.camera_model
+            verification = for_matcher(self.settings.verification, str(self.matcher.identity["matcher"]))
             self.summary.cameras = [group.row(camera_model) for group in groups]
             content = DatabaseContent.of(
                 {name: str(digest_of(features, name)) for name in names},
@@ -270,12 +272,13 @@ class Run:
                 camera_model,
                 sorted({*current, *finer.pairs}),
                 matches=self.matches_path.name,
-                verification=self.settings.verification,
+                verification=verification,
                 finer=finer.digests,
                 doppelgangers=self.settings.doppelgangers.doppelgangers,
             )
 
             def build(kept: set[Pair]) -> tuple[list[Pair], list[str]]:
+                found: list[tuple[list[Pair], list[str]]] = []
                 build_database(
                     self.workspace.database,
                     LayeredFeatures(features, finer),
@@ -283,27 +286,29 @@ class Run:
                     content.pairs,
                     groups,
                     camera_model=camera_model,
-                    verification=self.settings.verification,
+                    verification=verification,
                     kept=kept,
+                    review=lambda path: found.append(drop_doubtful(path, self.settings.doppelgangers)),
                     log_path=self.workspace.log,
                 )
-                return drop_doubtful(self.workspace.database, self.settings.doppelgangers)
+                return found[0]
 
-            before = DatabaseRecord.read(self.workspace.database_identity)
-            record, kept = before.brought_up_to_date(self.workspace.database, content, build)
+            record_path = self.workspace.database_identity
+            record, kept = DatabaseRecord.read(record_path).brought_up_to_date(
+                record_path, self.workspace.database, content, build
+            )
             replace(
                 record,
                 flags=dict(self.settings.flags),
                 made=self._identities(),
                 rules=rules_digest(self.settings.cameras.cameras),
-            ).write(self.workspace.database_identity)
+            ).write(record_path)
             report = DatabaseReport(**record.report)
             self._count("database", [pair for pair in content.pairs if pair not in kept], sorted(kept))
             self.summary.num_pairs, self.summary.num_pairs_verified = report.num_pairs, report.num_verified
         known = set(names)
         if missing := {pair for pair in wanted if known.issuperset(pair)} - set(current):
-            why = "which have no matches of the features as they are now. Run `lgsfm match`."
-            self.observer.say(f"Warning: {len(missing)} pairs are left out, {why}")
+            self.observer.say(f"Warning: {len(missing)} pairs have no matches of the present features: `lgsfm match`.")
         return report
 
     def map(self) -> list[ModelSummary]:
@@ -356,12 +361,12 @@ class Run:
             self.workspace,
             self.names,
             self.workspace.features(self._identities()["extractor"]),
-            pairs=sorted({*self.selected_pairs(), *SecondLooks(self.workspace.second_looks).pairs}),
+            pairs=tried_pairs(self.workspace, self.names),
             failed=self.summary.failed_images,
             masked_out=self.summary.masked_out,
             models=[model.registered for model in models],
             min_inliers=self.settings.verification.min_inliers,
-            image_dir=str(self.image_dir),
+            image_dir=str(self.image_dir.resolve()),
             flags=self.settings.flags,
         )
 
@@ -384,9 +389,12 @@ class Run:
         """Those that were had at photos that hung by a thread when these pairs were selected."""
         with self.finished_features() as features:
             digests = [(name, digest_of(features, name)) for name in self.names]
-        choices = [self.matches_path.name, self.settings.verification.to_dict(), self.settings.healing.budget]
-        begun_with = digest([sorted(selected), digests, *choices])
-        return SecondLooks(self.workspace.second_looks, begun_with)
+        parts = self.settings.verification, self.settings.doppelgangers, self.settings.healing
+        options = [part.to_dict() for part in parts]
+        begun_with = digest([sorted(selected), digests, self.matches_path.name, options])
+        if self._looks is None or self._looks.begun_with != begun_with:
+            self._looks = SecondLooks(self.workspace.second_looks, begun_with)
+        return self._looks
 
     @cached_property
     def finer(self) -> Finer | None:
@@ -399,11 +407,6 @@ class Run:
         if self.finer is not None:
             with self._stage("finer"), self.settings.limited_threads():
                 self._count("finer", *self.finer.look(pairs, self._orientations().views, self.masks))
-
-    def names_with_features(self) -> list[str]:
-        """The images that have keypoints."""
-        with self.finished_features() as features:
-            return [name for name in self.names if num_keypoints(features, name)]
 
     # ---------------------------------------------------------------------------- helpers
     def say_forecast(self) -> None:

@@ -12,10 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from . import __version__
 from .camera_groups import CameraOptions
 from .diagnosis import Evidence, diagnose, diagnose_splits
 from .files import read_json, write_json
-from .mapping import ModelSummary
+from .mapping import ModelSummary, pycolmap_version
 from .settings import Settings
 
 __all__ = ["MODEL_FIELDS", "Summary", "Tally"]
@@ -125,7 +126,8 @@ class Summary:
 
     def finish(self, components: Sequence[Any]) -> None:
         """Notes when a stage ended, what is installed, and the weights of the components that were used, if any."""
-        self.versions = {name: version(name) for name in ("lgsfm", "pycolmap", "torch", "numpy", "h5py")}
+        self.versions = {"lgsfm": __version__, "pycolmap": pycolmap_version()}
+        self.versions |= {name: version(name) for name in ("torch", "numpy", "h5py")}
         self.versions["python"] = platform.python_version()
         self.finished = datetime.now().astimezone().isoformat(timespec="seconds")
         if components:

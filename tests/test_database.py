@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pycolmap
 import pytest
 
 from lgsfm.camera_groups import CameraGroup
-from lgsfm.database import build_database, import_matches
+from lgsfm.database import VerificationOptions, build_database, for_matcher, import_matches
 from lgsfm.database_reading import (
     fingerprint,
     matched_pairs,
@@ -52,7 +53,7 @@ def test_a_full_disk_is_a_cache_error_and_colmap_is_silent(tmp_path: Path, capfd
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
     try:
-        with pytest.raises(CacheError, match=r"x\.db cannot be written: .*SQLite.*disk space"):
+        with pytest.raises(CacheError, match=r"x\.db cannot be written: .*(SQLite|sqlite).*disk space"):
             import_matches(tmp_path / "x.db", features_of(60_000), {}, [], GROUP)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -136,3 +137,36 @@ def test_rows_that_do_not_fit_together_are_a_cache_error(database: Path) -> None
     for read in (read_verified_pairs, matched_pairs):
         with pytest.raises(CacheError, match="cannot be read"):
             read(database)
+
+
+# --------------------------------------------------------------------------------- sure and unsure pairs
+@pytest.mark.parametrize(
+    ("confidence", "least", "is_verified"), [(0.2, 0.3, False), (0.4, 0.3, True), (0.2, 0.0, True)]
+)
+def test_matches_that_are_unsure_make_no_pair_and_are_still_told(
+    tmp_path: Path, confidence: float, least: float, is_verified: bool
+) -> None:
+    matches = {NAMES: replace(matches_of(50)[NAMES], scores=np.full(50, confidence, np.float32))}
+    path = tmp_path / "x.db"
+    options = VerificationOptions(min_confidence=least)
+    report = build_database(path, world(50), matches, [NAMES], GROUP, verification=options, log_path=tmp_path / "log")
+    (found,) = read_verified_pairs(path).values()
+    assert (found.num_matches, found.is_verified) == (50, is_verified)
+    assert (report.num_pairs, report.num_verified) == (1, int(is_verified))
+
+
+def world(count: int) -> dict[str, Features]:
+    """The same points seen by two cameras beside each other."""
+    points = np.random.default_rng(3).uniform([-2, -1.5, 4], [2, 1.5, 8], (count, 3))
+    features = {}
+    for shift, name in zip((0, 0.5), NAMES, strict=True):
+        seen = points - [shift, 0, 0]
+        pixels = (400 * seen[:, :2] / seen[:, 2:] + np.array(SIZE) / 2).astype(np.float32)
+        features[name] = Features(pixels, np.zeros((count, 1)), np.ones(count, np.float32), SIZE, "toy")
+    return features
+
+
+def test_the_confidence_that_is_asked_for_is_that_of_the_matcher() -> None:
+    assert for_matcher(VerificationOptions(), "lightglue").min_confidence == 0.3
+    assert for_matcher(VerificationOptions(), "nearest").min_confidence == 0
+    assert for_matcher(VerificationOptions(min_confidence=0.1), "lightglue").min_confidence == 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from lgsfm.database_reading import VerifiedPair
 from lgsfm.diagnosis import REASONS, Evidence, diagnose, diagnose_splits
+from lgsfm.extractors import ExtractorOptions
+from lgsfm.registry import available, component_class
 from lgsfm.remedies import REMEDIES, command
 from lgsfm.types import Pair
 
@@ -92,6 +95,22 @@ def test_a_photo_in_another_model_is_not_rejected() -> None:
     (split,) = diagnose_splits(evidence)
     assert (split.model, split.num_images, split.num_pairs, split.most_inliers, split.num_shared) == (1, 3, 1, 20, 0)
     assert "a and x" in split.evidence
+    nested = replace(evidence, models=[MODEL, "abc"])
+    assert diagnose_splits(nested) == []  # all of its photos are in the best model
+
+
+def test_pairs_left_out_as_look_alikes_are_told_of() -> None:
+    evidence = evidence_of({("a", "x"): verified(0, 300)}, doubtful=frozenset([("a", "x")]))
+    (found,) = diagnose(evidence)
+    assert found.reason == "failed verification"
+    assert "contradict surer ones and were left out" in found.evidence
+    assert "--doppelgangers warn" in found.advice
+
+
+def test_few_inliers_with_the_model_may_be_another_place() -> None:
+    (found,) = diagnose(evidence_of({("a", "x"): verified(16), ("b", "x"): verified(17)}))
+    assert found.reason == "rejected by the mapper"
+    assert "another place" in found.advice
 
 
 def test_models_without_any_tie_are_told_apart_from_those_that_were_not_trusted() -> None:
@@ -108,6 +127,40 @@ def test_without_a_model_every_photo_has_a_reason() -> None:
     assert [each.reason for each in diagnose(evidence)] == ["rejected by the mapper"] * 4 + ["no candidate pair"]
 
 
+class Listed(tuple[str, ...]):
+    """Names that count how often somebody goes through them."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.passes += 1
+        return super().__iter__()
+
+    def __contains__(self, name: object) -> bool:
+        self.passes += 1
+        return super().__contains__(name)
+
+
+def test_the_names_of_a_model_are_not_gone_through_for_each_photo() -> None:
+    names = [f"{i:02d}.jpg" for i in range(60)]
+    found = {pair: verified(100) for pair in combinations(names, 2)}
+    best, second, masked = Listed(names[:20]), Listed(names[20:40]), Listed(["none.jpg"])
+    evidence = evidence_of(
+        found, names=names, keypoints=dict.fromkeys(names, 500), models=[best, second], masked_out=masked
+    )
+    assert [each.model for each in diagnose(evidence)] == [1] * 20 + [None] * 20
+    assert [each.num_pairs for each in diagnose_splits(evidence)] == [400]
+    assert max(best.passes, second.passes, masked.passes) < 10
+
+
+def test_a_photo_in_several_models_is_told_of_the_best_of_them() -> None:
+    found = {pair: verified(80) for pair in combinations("wxyz", 2)}
+    names = (*MODEL, *"wxyz")
+    evidence = evidence_of(found, names=names, keypoints=dict.fromkeys(names, 500), models=[MODEL, "wxy", "xyz"])
+    assert [each.model for each in diagnose(evidence)] == [1, 1, 1, 2]
+    assert replace(evidence, models=["wxyz"]).registered == set("wxyz")  # nothing is kept from before
+
+
 # --------------------------------------------------------------------------------- commands
 @pytest.mark.parametrize(
     ("remedy", "flags", "num_images", "added"),
@@ -117,19 +170,48 @@ def test_without_a_model_every_photo_has_a_reason() -> None:
         ("closer", {"quality": "extreme"}, 10, ""),
         ("closer", {"max_keypoints": 1000}, 10, "--max-keypoints 2000 --max-edge-px 2048"),
         ("closer", {"max_keypoints": 0, "max_edge_px": 0}, 10, ""),
+        ("closer", {"quality": "extreme", "max_keypoints": 4000}, 10, "--max-keypoints 8000 --max-edge-px 4800"),
+        ("closer", {"quality": "low", "max_edge_px": 900}, 10, "--max-edge-px 1800 --max-keypoints 2048"),
+        (
+            "closer",
+            {"features": "sift", "quality": "high", "max_keypoints": 9000},
+            10,
+            "--max-keypoints 18000 --max-edge-px 4800",
+        ),
+        ("closer", {"features": "sift", "max_edge_px": 1700}, 10, "--max-edge-px 3400 --max-keypoints 8192"),
         ("pairs", {}, 10, ""),
         ("pairs", {"pairs": "exhaustive"}, 10_000, ""),
         ("pairs", {"pairs": "sequential"}, 100, "--pairs exhaustive"),
         ("pairs", {"pairs": "sequential"}, 1000, "--pairs sequential+retrieval"),
+        ("pairs", {"pairs": "my exhaustive pairs.txt"}, 1000, "--pairs 'my exhaustive pairs.txt+retrieval'"),
+        ("pairs", {"pairs": "sequential+spatial"}, 1000, "--neighbors 40"),
         ("pairs", {}, 1000, "--neighbors 40"),
         ("pairs", {"neighbors": 50}, 1000, "--neighbors 100"),
         ("mapper", {"mapper": "global"}, 10, "--mapper incremental"),
+        ("mapper", {"mapper": "hierarchical"}, 10, "--mapper incremental"),
+        ("mapper", {"mapper": "incremental"}, 10, "--mapper global"),
+        ("mapper", {"mapper": "auto"}, 10, ""),
+        ("mapper", {}, 10, ""),
     ],
 )
 def test_what_is_advised_was_not_done_already(remedy: str, flags: dict[str, Any], num_images: int, added: str) -> None:
     found = command([remedy], "photos", "out", flags, num_images)
     assert found.endswith(added)
     assert bool(found) == bool(added)
+
+
+@pytest.mark.parametrize("features", ["auto", *available("extractor")])
+@pytest.mark.parametrize("quality", ExtractorOptions.presets)
+@pytest.mark.parametrize("given", [{}, {"max_keypoints": 500}, {"max_edge_px": 5000}, {"max_edge_px": 0}])
+def test_a_closer_look_is_never_at_less(features: str, quality: str, given: dict[str, int]) -> None:
+    flags = {"features": features, "quality": quality, **given}
+    options = ExtractorOptions if features == "auto" else component_class("extractor", features).options_class
+    used = {**options.presets[quality], **given}
+    new = {**flags, **REMEDIES["closer"](flags, 10)}
+    seen = {**options.presets[new["quality"]], **{name: new[name] for name in used if name in new}}
+    for name, value in used.items():
+        assert seen[name] == 0 if value == 0 else seen[name] >= value
+    assert seen != used or quality == "extreme"
 
 
 def test_the_command_keeps_what_was_asked_for_and_quotes_names() -> None:

@@ -97,6 +97,31 @@ def test_a_run_without_a_model_says_why_for_each_photo(tmp_path: Path) -> None:
     assert summary_of(tmp_path / "out")["diagnoses"] == [asdict(each) for each in found.diagnoses]
 
 
+def test_before_there_is_a_database_nothing_is_said_of_pairs(courtyard: Path, tmp_path: Path) -> None:
+    images = copy_photos(courtyard / "images", tmp_path / "images", views(0, 1, 2))
+    Image.new("RGB", (640, 480), "grey").save(images / "blank.jpg")
+    for stage in ("extract", "pairs", "match"):
+        assert run(stage, images, "-o", tmp_path / "out", *SIFT).code == 0
+        found = examine(tmp_path / "out")
+        assert ([each.image for each in found.diagnoses], found.missing) == (["blank.jpg"], "database")
+    assert run("database", images, "-o", tmp_path / "out", *SIFT).code == 0
+    assert examine(tmp_path / "out").missing == "map"
+    assert run("map", images, "-o", tmp_path / "out", *SIFT).code == 0
+    assert examine(tmp_path / "out").missing == ""
+
+
+def test_mapping_alone_needs_no_pairs_and_other_options_leave_the_doctor_right(courtyard: Path, tmp_path: Path) -> None:
+    images = copy_photos(courtyard / "images", tmp_path / "images", views(0, 1, 2))
+    output = tmp_path / "out"
+    assert run("reconstruct", images, "-o", output, *SIFT).code == 0
+    (output / "pairs.txt").unlink()
+    assert run("map", images, "-o", output, *SIFT).code == 0
+    assert summary_of(output)["num_reg_images"] == 3
+    assert run("match", images, "-o", output, "--features", "sift", "--max-keypoints", "99").code == 1
+    found = examine(output)  # of what the model was made of, not of the last command
+    assert (found.num_registered, found.num_images, found.diagnoses) == (3, 3, [])
+
+
 # --------------------------------------------------------------------------------- second looks
 def test_photos_that_a_poor_selection_leaves_out_are_tied_within_the_budget(courtyard: Path, tmp_path: Path) -> None:
     names = views(0, 1, 2, 3, 4, 5, 6, 7)

@@ -14,6 +14,7 @@ from lgsfm.database import build_database
 from lgsfm.database_reading import VerifiedPair, open_inlier_matches, read_inlier_matches, read_verified_pairs
 from lgsfm.errors import CacheError
 from lgsfm.types import Features, Matches, Pair
+from lgsfm.view_graph import consensus
 from lgsfm.view_graph.consensus import angles_deg, find_consensus
 from lgsfm.view_graph.doppelgangers import DoppelgangerReport, DoubtfulPair, drop_pairs, examine_database, find_doubtful
 
@@ -167,6 +168,78 @@ def test_a_majority_of_ties_joins_two_clusters() -> None:
     assert found.errors_deg[[0, 1, 2, 4, 5]].max() < 1
     assert found.errors_deg[3] > 60
     assert angles_deg(truth[4] @ truth[0].T @ found.rotations[0] @ found.rotations[4].T) < 1
+
+
+def random_turns(rng: np.random.Generator, count: int) -> np.ndarray:
+    turns = np.linalg.qr(rng.normal(size=(count, 3, 3)))[0]
+    return turns * np.linalg.det(turns)[:, None, None]
+
+
+def plain_clusters(num_images: int, pairs: np.ndarray, relative: np.ndarray, trust: np.ndarray) -> list[int]:
+    """What `find_consensus` joins: every pair looks for all ties between its clusters and lets them vote."""
+    clusters, rotations = np.arange(num_images), np.repeat(np.eye(3)[None], num_images, axis=0)
+    order = np.argsort(-trust, kind="stable")
+    for edge in order:
+        one, two = clusters[pairs[edge]]
+        if one == two:
+            continue
+        ties = [i for i in order if {*clusters[pairs[i]]} == {one, two}][: consensus.MAX_VOTES]
+        turns = []  # two_from_one
+        for i in ties:
+            a, b = pairs[i]
+            turn = rotations[b].T @ relative[i] @ rotations[a]
+            turns.append(turn if clusters[a] == one else turn.T)
+        agree = np.array([[angles_deg(left.T @ right) < consensus.AGREEING_DEG for right in turns] for left in turns])
+        votes = trust[ties] ** 2
+        support = agree @ votes / votes.sum()
+        best = 0
+        if agree[0].sum() < 2 or support[0] < consensus.ENOUGH_SUPPORT:
+            best = int(np.argmax(support))
+            if len(ties) >= consensus.FEW_VOTES and support[best] < consensus.MAJORITY:
+                continue
+        u, _, vt = np.linalg.svd(np.tensordot(votes * agree[best], turns, axes=1))
+        moved = clusters == two
+        rotations[moved] = rotations[moved] @ (u @ vt)
+        clusters[moved] = one
+    return [int(min(np.flatnonzero(clusters == cluster))) for cluster in clusters]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_clusters_are_those_of_the_plain_vote(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    num_images = int(rng.integers(4, 30))
+    pairs = np.array(sorted({(int(a), int(b)) for a, b in rng.integers(0, num_images, (3 * num_images, 2)) if a < b}))
+    truth = random_turns(rng, num_images)
+    relative = truth[pairs[:, 1]] @ np.swapaxes(truth[pairs[:, 0]], 1, 2)
+    is_wrong = rng.random(len(pairs)) < rng.uniform(0.2, 0.9)
+    relative[is_wrong] = random_turns(rng, int(is_wrong.sum()))
+    trust = rng.uniform(1, 9, len(pairs)) if seed % 2 else rng.integers(1, 5, len(pairs)).astype(float)  # ties of trust
+    found = find_consensus(num_images, pairs, relative, trust)
+    expected = plain_clusters(num_images, pairs, relative, trust)
+    assert [int(min(np.flatnonzero(found.clusters == cluster))) for cluster in found.clusters] == expected
+    is_between = np.array(expected)[pairs[:, 0]] != np.array(expected)[pairs[:, 1]]
+    assert (found.is_outvoted == is_between).all()
+    assert (np.isnan(found.errors_deg) == is_between).all()
+
+
+def test_two_outvoted_clusters_vote_once_and_not_for_each_tie(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    chains = [(i, i + 1) for i in range(39) if i != 19]
+    ties = [(i, j) for i in range(20) for j in range(20, 40)]
+    relative = np.concatenate([np.repeat(np.eye(3)[None], len(chains), axis=0), random_turns(rng, len(ties))])
+    votes: list[int] = []
+    turns_of = consensus._Joining._turns
+
+    def counted(joining: consensus._Joining, edges: np.ndarray, small: int) -> np.ndarray:
+        votes.append(len(edges))
+        return turns_of(joining, edges, small)
+
+    monkeypatch.setattr(consensus._Joining, "_turns", counted)
+    trust = np.r_[np.full(len(chains), 9.0), rng.uniform(1, 2, len(ties))]
+    found = find_consensus(40, np.array(chains + ties), relative, trust)
+    assert len(set(found.clusters)) == 2
+    assert found.is_outvoted.sum() == len(ties)
+    assert len(votes) == len(chains) + 1
 
 
 # --------------------------------------------------------------------------------- the database

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lgsfm.database_reading import VerifiedPair
-from lgsfm.errors import InputError
+from lgsfm.errors import InputError, MemoryShortageError
 from lgsfm.healer import Healer, is_better
 from lgsfm.healing import FINER_COST, Budget, HealingOptions, Look, SecondLooks, State, parse_budget, plan_look
 from lgsfm.mapping import ModelSummary
@@ -65,6 +65,8 @@ def test_a_time_allows_as_many_pairs_as_fit_into_it() -> None:
     assert Budget(pairs=100, seconds=60).left(pair_seconds=0.5) == 100
     assert Budget(seconds=60).spent(10, 50).left(pair_seconds=0.5) == 20
     assert Budget(seconds=60).spent(10, 90).left(pair_seconds=0.5) == 0
+    assert Budget(seconds=0).left(pair_seconds=0.0) == 0
+    assert 0 < Budget(seconds=10).left(pair_seconds=0.0) < 100  # nobody knows how long a pair takes
 
 
 # --------------------------------------------------------------------------------- plans
@@ -126,14 +128,22 @@ def test_looks_are_found_again_and_forgotten_with_another_first_look(tmp_path: P
     assert (other.pairs, other.finer, other.settled) == (set(), set(), [])
 
 
-def test_dropped_looks_do_not_count_but_were_paid_for(tmp_path: Path) -> None:
-    looks = SecondLooks(tmp_path / "looks.json", "this")
+def test_looks_on_trial_count_until_they_are_judged_and_not_for_the_next_run(tmp_path: Path) -> None:
+    path = tmp_path / "looks.json"
+    looks = SecondLooks(path, "this")
     looks.add(Look([("a", "b")]))
-    looks.add(Look([("a", "c")], is_finer=True))
-    looks.drop(1)
-    again = SecondLooks(tmp_path / "looks.json", "this")
-    assert (again.pairs, again.finer) == ({("a", "b")}, set())
-    assert sum(look.cost for look in again.all_rounds()) == 1 + FINER_COST
+    looks.add(Look([("a", "c")], is_finer=True), 2.5, is_on_trial=True)
+    assert (looks.pairs, looks.finer) == ({("a", "b")}, {("a", "c")})
+    killed = SecondLooks(path, "this")  # a run that was killed now is no verdict
+    assert (killed.pairs, killed.finer) == ({("a", "b")}, set())
+    assert (sum(look.cost for look in killed.all_rounds()), killed.seconds) == (1 + FINER_COST, 2.5)
+    killed.add(Look([("a", "c")], is_finer=True), is_on_trial=True)  # planned again, and paid for once
+    assert len(killed.all_rounds()) == 2
+    killed.judge(are_kept=True)
+    assert SecondLooks(path, "this").finer == {("a", "c")}
+    killed.add(Look([("a", "d")]), is_on_trial=True)
+    killed.judge(are_kept=False)
+    assert SecondLooks(path, "this").pairs == {("a", "b")}
 
 
 # --------------------------------------------------------------------------------- rounds
@@ -230,6 +240,20 @@ def test_what_did_not_make_a_larger_model_is_dropped_again(tmp_path: Path) -> No
     assert healer.looks.settled == ["map"]
 
 
+def test_a_look_that_fails_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+    patient = Patient({**CLIQUE, ("a", "e"): 16}, set(), set(), "abcde")
+
+    def fail(look: Look) -> None:
+        raise MemoryShortageError("not enough for a pair")
+
+    patient.match_look = fail  # type: ignore[method-assign]
+    healer = healer_of(patient, tmp_path, Budget(pairs=1000))
+    healer.before_mapping()
+    models = [model_of("abcd")]
+    assert healer.after_mapping(models, list("abcde"), lambda models: models) is models
+    assert healer.looks.all_rounds() == []
+
+
 def test_nothing_is_mapped_again_without_new_inliers(tmp_path: Path) -> None:
     patient = Patient({**CLIQUE, ("a", "e"): 16}, set(), set(), "abcde")
 
@@ -257,5 +281,6 @@ def test_better_is_a_larger_best_model_and_not_one_more_beside_it() -> None:
     assert is_better([model_of("abc")], [])
     assert not is_better([model_of("abc"), model_of("def", 1)], [model_of("abc")])
     assert not is_better([], [])
+    assert is_better([replace(model_of("ab"), num_firm_images=0)], [])  # two photos are more than none
     collapsed = replace(model_of("abcdefgh"), num_firm_images=2)
     assert not is_better([collapsed], [model_of("abc")])

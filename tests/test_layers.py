@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from lgsfm.layers import FinerLook, LayeredFeatures, LayeredMatches
@@ -53,3 +55,17 @@ def test_of_a_store_that_holds_more_only_what_is_meant_counts() -> None:
     features = LayeredFeatures(FIRST, look)
     assert {name: len(features[name]) for name in features} == {"a": 5, "b": 6, "c": 7}
     assert list(LayeredMatches({}, FIRST, look)) == []
+
+
+def test_what_both_looks_find_counts_once() -> None:
+    first, again = matches_of((0, 1), (4, 5)), matches_of((0, 1), (4, 5), (2, 3))
+    shaken = {name: replace(FIRST[name], keypoints=FIRST[name].keypoints + np.float32(0.7)) for name in PAIR}
+    matches = LayeredMatches({PAIR: first}, FIRST, FinerLook(shaken, {PAIR: again}, frozenset([PAIR])))
+    np.testing.assert_array_equal(matches[PAIR].indices, [[0, 1], [4, 5], [2 + 5, 3 + 6]])
+
+
+def test_a_match_that_is_elsewhere_in_one_image_is_another_one() -> None:
+    first = matches_of((0, 1))
+    far = {"a": FIRST["a"], "b": replace(FIRST["b"], keypoints=FIRST["b"].keypoints + np.float32(9))}
+    matches = LayeredMatches({PAIR: first}, FIRST, FinerLook(far, {PAIR: first}, frozenset([PAIR])))
+    assert len(matches[PAIR]) == 2

@@ -7,16 +7,19 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pycolmap
 import pytest
 
-from lgsfm.errors import ReconstructionError
-from lgsfm.mapping import MappingOptions, _best_of, _Try, map_database, mapping_note
-from lgsfm.mapping.choice import Missing, Score, objection, score
+from lgsfm.database_reading import VerifiedPair
+from lgsfm.errors import InputError, ReconstructionError
+from lgsfm.mapping import MappingOptions, _best_of, _Try, map_database, map_in_child, mapping_note
+from lgsfm.mapping.choice import Missing, Score, missing_images, objection, score
 from lgsfm.mapping.mappers import ModelSummary
+from lgsfm.view_graph import ViewGraph
 
 SIZE, FOCAL, NUM_IMAGES = (640, 480), 500, 8
 
@@ -228,6 +231,45 @@ def test_the_global_mapper_calibrates_guesses_and_leaves_the_database_alone(tmp_
     assert content(tmp_path / "database.db") == before
 
 
+class OldGlobalOptions:
+    """Those of pycolmap 4.0, as far as they are set."""
+
+    __slots__ = ("num_threads", "random_seed")
+
+    def __init__(self, *, random_seed: int, num_threads: int) -> None:
+        self.random_seed, self.num_threads = random_seed, num_threads
+
+
+def test_the_global_mapper_asks_the_oldest_pycolmap_for_nothing_that_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = synthesize(tmp_path)
+    asked: list[OldGlobalOptions] = []
+
+    def global_mapping(database: Path, image_dir: Path, work: Path, options: OldGlobalOptions) -> dict[int, object]:
+        asked.append(options)
+        return {0: truth}
+
+    monkeypatch.setattr(pycolmap, "GlobalPipelineOptions", OldGlobalOptions)
+    monkeypatch.setattr(pycolmap, "global_mapping", global_mapping)
+    answer = map_in_child(
+        database=str(tmp_path / "database.db"),
+        image_dir=str(tmp_path / "photos"),
+        output=str(tmp_path / "out"),
+        options=MappingOptions(mapper="global", principal_point="fixed", threads=1).to_dict(),
+        report=lambda done, total: None,
+        way="global",
+    )
+    assert [model["num_reg_images"] for model in answer["models"]] == [NUM_IMAGES]
+    assert [(options.random_seed, options.num_threads) for options in asked] == [(0, 1)]
+
+
+def test_a_mapper_that_pycolmap_lacks_is_an_error_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(pycolmap, "hierarchical_mapping", raising=False)  # as in 4.0
+    with pytest.raises(InputError, match="has no hierarchical mapper: choose another --mapper"):
+        MappingOptions(mapper="hierarchical")
+
+
 # --------------------------------------------------------------------------------- snapshots
 KILLED = """
 import os, signal, sys
@@ -294,3 +336,11 @@ def test_a_snapshot_that_cannot_be_read_stops_one_run_only(tmp_path: Path) -> No
     with pytest.raises(ReconstructionError):
         mapped(tmp_path)
     assert mapped(tmp_path)[0].num_reg_images == 14
+
+
+def test_a_model_within_another_one_is_no_split() -> None:
+    pairs = {pair: VerifiedPair(50, 50, "calibrated") for pair in combinations("abcdef", 2)}
+    graph = ViewGraph("abcdef", pairs)
+    assert not missing_images(graph, ["abcdef", "bcd"], 3).is_any
+    assert missing_images(graph, ["abcd", "cdef"], 3).num_split == 1
+    assert missing_images(graph, ["bcd", "abcde"], 3) == Missing(("f",), 0, 6)

@@ -16,8 +16,10 @@ from PIL import Image
 
 from lgsfm import database_record
 from lgsfm import run as run_module
+from lgsfm.database_record import DatabaseRecord
 from lgsfm.errors import CacheError, InputError, LgsfmError, ReconstructionError
 from lgsfm.finished import FinishedRun
+from lgsfm.healing import Look, SecondLooks
 from lgsfm.observer import Observer
 from lgsfm.pipeline import reconstruct
 from lgsfm.run import Run
@@ -324,3 +326,47 @@ def test_mapping_with_rules_that_were_edited_says_so(own: tuple[Path, Path]) -> 
         said = [line for line in listener.lines if line.startswith("Warning")]
         assert len(said) == is_new
         assert all(f"--cameras {rules} as it was then (asked for: {rules})" in line for line in said)
+
+
+# --------------------------------------------------------------------------------- second looks and sudden ends
+def test_a_run_that_dies_while_the_database_is_judged_leaves_the_old_one_and_its_record(
+    own: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, output = own
+    before = (output / "database.json").read_text()
+
+    def die(path: Path, options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "drop_doubtful", die)
+    with continued(images, output, {**SIFT, "min_inliers": 40}) as run, pytest.raises(KeyboardInterrupt):
+        run.build_database()
+    monkeypatch.undo()
+    record = DatabaseRecord.read(output / "database.json")
+    assert record == DatabaseRecord() or ((output / "database.json").read_text() == before)
+    listener = Listener()
+    with continued(images, output, {**SIFT, "min_inliers": 40}, listener) as run:
+        run.build_database()
+    record = DatabaseRecord.read(output / "database.json")
+    assert record.is_of(output / "database.db")
+    assert record.flags["min_inliers"] == 40
+
+
+def test_a_look_on_trial_when_a_run_was_killed_is_judged_by_the_next_one(courtyard: Path, tmp_path: Path) -> None:
+    images, output = copy_photos(courtyard / "images", tmp_path / "images", views(0, 1, 2, 3)), tmp_path / "out"
+    flags = {**SIFT, "budget": "100"}
+    reconstruct(images, output, **flags)
+    with continued(images, output, flags) as run:
+        looks = run.second_looks(run.selected_pairs())
+        looks.settled = ["match"]
+        looks.add(Look([("view00.jpg", "view01.jpg")], is_finer=True), is_on_trial=True)
+        run.look_closer([("view00.jpg", "view01.jpg")])
+        run.build_database()  # and here it is killed
+        assert run.summary.computed["database"] == 1
+    (output / "sparse.other").mkdir()
+    summary = reconstruct(images, output, **flags)
+    assert not (output / "sparse.other").exists()
+    assert summary.num_reg_images == 4
+    assert SecondLooks(output / "second-looks.json").finer == set()  # nobody is missing: there was nothing to judge
+    again = reconstruct(images, output, **flags)
+    assert (again.computed["database"], again.reused["database"]) == (0, 6)

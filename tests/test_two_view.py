@@ -3,12 +3,14 @@
 import json
 
 import numpy as np
+import pycolmap
 import pytest
 from two_view_scenes import SIZE, angle_deg, camera, direction_deg, scene, turn
 
 from lgsfm.cameras import Camera
 from lgsfm.epipolar import log_false_alarms, quaternion_wxyz
 from lgsfm.errors import InputError, PoseError
+from lgsfm.estimators import colmap
 from lgsfm.registry import available
 from lgsfm.two_view import (
     TwoViewOptions,
@@ -40,6 +42,15 @@ def test_the_pose_is_the_true_one_and_the_outliers_are_found(options):
     assert pose.configuration == "calibrated"
     assert pose.inliers[: made.num_true].mean() > (0.6 if options.estimator == "ransac" else 0.95)
     assert pose.inliers[made.num_true :].mean() < 0.05
+
+
+@pytest.mark.parametrize("estimator", ["colmap", "magsac"])
+def test_the_pose_is_as_good_with_the_oldest_pycolmap(estimator, monkeypatch):
+    """Which refines a pose over rays, and has no robust estimate of one over points."""
+    monkeypatch.setattr(colmap, "TAKES_CAMERAS", False)
+    monkeypatch.delattr(pycolmap, "estimate_relative_pose")
+    test_the_pose_is_the_true_one_and_the_outliers_are_found(TwoViewOptions(estimator=estimator))
+    test_without_noise_the_pose_is_exact(TwoViewOptions(estimator=estimator))
 
 
 def test_without_noise_the_pose_is_exact(options):

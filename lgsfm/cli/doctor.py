@@ -32,7 +32,10 @@ def _doctor(arguments: argparse.Namespace, terminal: Terminal) -> None:
 
 def lines(found: Examination) -> Iterable[str]:
     """The findings for people."""
-    yield f"Registered {found.num_registered} of {found.num_images} photos in the best model."
+    where = " in the best model" if found.num_registered else ""
+    yield f"Registered {found.num_registered} of {found.num_images} photos{where}."
+    if found.missing:
+        yield f"The run has not come to its stage '{found.missing}' yet. Go on with it: then more can be said."
     for reason, diagnoses in found.by_reason().items():
         yield ""
         yield f"{reason}: {len(diagnoses)}"

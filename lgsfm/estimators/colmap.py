@@ -16,6 +16,7 @@ __all__ = ["ColmapEstimator", "refine_pose"]
 
 CONFIDENCE = 0.9999
 MIN_TRIALS, MAX_TRIALS = 100, 10_000
+TAKES_CAMERAS = "camera1" in str(pycolmap.refine_relative_pose.__doc__)  # 4.0 knows rays only
 MIN_REFINED = 6  # inliers: one more than a pose has degrees of freedom
 
 
@@ -24,8 +25,11 @@ class ColmapEstimator:
 
     def relative_pose(self, view0: View, view1: View, max_error_px: float, seed: int) -> RelativePose | None:
         """See `lgsfm.estimators.Estimator`."""
-        sides = _pinhole(view0), view0.points, _pinhole(view1), view1.points
-        found = pycolmap.estimate_relative_pose(*sides, _options(max_error_px, seed))
+        cameras, options = (_pinhole(view0), _pinhole(view1)), _options(max_error_px, seed)
+        if TAKES_CAMERAS:
+            found = pycolmap.estimate_relative_pose(cameras[0], view0.points, cameras[1], view1.points, options)
+        else:
+            found = pycolmap.estimate_essential_matrix(view0.points, view1.points, *cameras, options)
         if found is None:
             return None
         motion = found["cam2_from_cam1"]
@@ -54,9 +58,10 @@ def refine_pose(view0: View, view1: View, pose: RelativePose, inliers: np.ndarra
     if np.sum(inliers) < MIN_REFINED or not (np.isfinite(pose.rotation).all() and np.isfinite(pose.translation).all()):
         return pose  # COLMAP would end the process
     motion = pycolmap.Rigid3d(pycolmap.Rotation3d(pose.rotation), pose.translation)
-    found = pycolmap.refine_relative_pose(
-        motion, _pinhole(view0), view0.points, _pinhole(view1), view1.points, np.asarray(inliers, bool)
-    )
+    sides: tuple[Any, ...] = _rays(view0), _rays(view1)
+    if TAKES_CAMERAS:
+        sides = _pinhole(view0), view0.points, _pinhole(view1), view1.points
+    found: Any = pycolmap.refine_relative_pose(motion, *sides, np.asarray(inliers, bool))  # type: ignore[call-overload]
     if found is None:
         return pose
     translation = np.asarray(found["cam2_from_cam1"].translation)
@@ -79,6 +84,12 @@ def _options(max_error_px: float, seed: int) -> pycolmap.RANSACOptions:
 def _pinhole(view: View) -> pycolmap.Camera:
     size = 1 + 2 * int(np.abs(view.points).max(initial=1))
     return pycolmap.Camera(model="SIMPLE_PINHOLE", width=size, height=size, params=[view.focal_px, 0, 0])
+
+
+def _rays(view: View) -> np.ndarray:
+    """(N, 3) unit vectors."""
+    rays = np.c_[view.points / view.focal_px, np.ones(len(view.points))]
+    return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True))
 
 
 def _matrix(found: dict[str, Any] | None, name: str) -> np.ndarray | None:

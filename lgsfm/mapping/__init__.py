@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pycolmap
+
 from ..child import run_in_child
 from ..errors import CacheError, LgsfmError, ReconstructionError
 from ..types import Progress
@@ -32,6 +34,7 @@ __all__ = [
     "mapping_note",
     "mapping_notes",
     "principal_point_note",
+    "pycolmap_version",
     "replace_models",
     "summarize_model",
 ]
@@ -224,6 +227,11 @@ def _large_enough(models: list[ModelSummary], least: int) -> list[ModelSummary]:
             f"{'it' if len(models) == 1 else 'them'}."
         )
     return kept
+
+
+def pycolmap_version() -> str:
+    """As the library says, not its wheel, which goes by several names (pycolmap-cuda12)."""
+    return str(pycolmap.__version__)
 
 
 # --------------------------------------------------------------------------------- the folder of the models

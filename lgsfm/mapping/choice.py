@@ -65,7 +65,10 @@ class Missing:
 
 def missing_images(graph: ViewGraph, models: Iterable[Sequence[str]], min_model_size: int) -> Missing:
     """What the models, given by the names of their registered images, lack of the view graph."""
-    registered = [set(names) for names in models]
+    registered: list[set[str]] = []
+    for names in sorted(map(set, models), key=len, reverse=True):
+        if not any(names <= larger for larger in registered):  # a model within another one tells of no split
+            registered.append(names)
     everywhere = set().union(*registered)
     components = [set(names) for names in graph.components if len(names) >= max(min_model_size, MIN_FIRM_VIEWS)]
     return Missing(

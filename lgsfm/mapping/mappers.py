@@ -10,7 +10,7 @@ from typing import Any
 import pycolmap
 
 from ..database_reading import fingerprint, read_verified_pairs
-from ..errors import CacheError, LgsfmError, ReconstructionError
+from ..errors import CacheError, InputError, LgsfmError, ReconstructionError
 from ..options import Options, digest, option
 from ..types import Progress
 from .choice import MIN_PAIR_INLIERS, Missing, missing_images, score
@@ -45,6 +45,14 @@ class MappingOptions(Options):
     principal_point: str = option(
         "auto", "auto: refined where the photos determine it; fixed: at the centre; refined", choices=PRINCIPAL_POINTS
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mapper == "hierarchical" and not hasattr(pycolmap, "hierarchical_mapping"):
+            raise InputError(
+                f"pycolmap {pycolmap.__version__} has no hierarchical mapper: choose another --mapper, or "
+                "pip install -U pycolmap."
+            )
 
 
 @dataclass(frozen=True)
@@ -252,10 +260,11 @@ class _Mapping:
             calibration.reestimate_relative_pose = False
             if pycolmap.calibrate_view_graph(copy, calibration):
                 database, words = copy, "global, calibrated"
-        options = pycolmap.GlobalPipelineOptions(  # it drops small models silently; we tell of them
-            random_seed=self.wanted.seed, min_model_size=2, num_threads=self.wanted.threads
-        )
-        options.image_path = str(self.image_dir)
+        options = pycolmap.GlobalPipelineOptions(random_seed=self.wanted.seed, num_threads=self.wanted.threads)
+        # Younger than the oldest pycolmap supported. It drops small models silently; we tell of them.
+        for name, value in (("min_model_size", 2), ("image_path", str(self.image_dir))):
+            if hasattr(options, name):
+                setattr(options, name, value)
         return list(pycolmap.global_mapping(database, self.image_dir, self.work, options).values()), words
 
 

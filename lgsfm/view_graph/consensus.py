@@ -31,7 +31,7 @@ class Consensus:
     rotations: (N, 3, 3) float64, cam_from_world, where each cluster has a world of its own
     clusters: (N,) int64, the number of the cluster that an image belongs to
     errors_deg: (E,) float64 angle between what a pair says and what the rotations say; NaN between clusters
-    is_outvoted: (E,) bool, a tie between two clusters whose ties contradict each other
+    is_outvoted: (E,) bool, a tie between two clusters; they are apart because their ties contradict each other
     """
 
     rotations: np.ndarray
@@ -63,9 +63,7 @@ def find_consensus(num_images: int, pairs: np.ndarray, relative: np.ndarray, tru
     errors = np.full(len(pairs), np.nan)
     rotations = _averaged(joining.rotations, pairs[inside], relative[inside], trust[inside])
     errors[inside] = _errors(rotations, pairs[inside], relative[inside])
-    is_outvoted = np.zeros(len(pairs), bool)
-    is_outvoted[list(joining.outvoted)] = True
-    return Consensus(rotations, clusters, errors, is_outvoted & ~inside)
+    return Consensus(rotations, clusters, errors, ~inside)  # every pair was asked once: what did not join was outvoted
 
 
 class _Joining:
@@ -76,11 +74,15 @@ class _Joining:
         self.rotations = np.repeat(np.eye(3)[None], num_images, axis=0)
         self.clusters = np.arange(num_images)
         self.members = [[i] for i in range(num_images)]
-        self.ties: list[dict[int, list[int]]] = [{} for _ in range(num_images)]  # cluster -> pairs that lead there
-        self.outvoted: set[int] = set()
-        for edge, (a, b) in enumerate(pairs.tolist()):
-            self.ties[a].setdefault(b, []).append(edge)
-            self.ties[b].setdefault(a, []).append(edge)
+        # Cluster -> the pairs that lead there and have a vote, the surest first; both clusters share the list.
+        self.ties: list[dict[int, list[int]]] = [{} for _ in range(num_images)]
+        self.outvoted: set[tuple[int, int]] = set()  # clusters whose ties contradict each other, the lower number first
+        for edge in np.argsort(-trust, kind="stable").tolist():
+            a, b = pairs[edge].tolist()
+            ties = self.ties[a].setdefault(b, [])
+            self.ties[b][a] = ties
+            if len(ties) < MAX_VOTES:
+                ties.append(edge)
 
     def join(self, edge: int) -> None:
         """Joins the two clusters of a pair if their ties agree."""
@@ -89,8 +91,10 @@ class _Joining:
             return
         if len(self.members[great]) < len(self.members[small]):
             great, small = small, great
-        ties = self.ties[small][great]
-        chosen = np.array(sorted(ties, key=lambda tie: -self.trust[tie])[:MAX_VOTES])
+        couple = min(great, small), max(great, small)
+        if couple in self.outvoted:
+            return
+        chosen = np.array(self.ties[small][great])
         turns = self._turns(chosen, small)
         agree = angles_deg(np.swapaxes(turns, 1, 2)[:, None] @ turns[None]) < AGREEING_DEG
         votes = self.trust[chosen] ** 2
@@ -99,7 +103,7 @@ class _Joining:
         if agree[0].sum() < 2 or support[0] < ENOUGH_SUPPORT:
             best = int(np.argmax(support))
             if len(chosen) >= FEW_VOTES and support[best] < MAJORITY:
-                self.outvoted.update(ties)
+                self.outvoted.add(couple)
                 return
         weights = votes * agree[best]
         self._merge(great, small, _nearest_rotations(np.tensordot(weights, turns, axes=1)))
@@ -124,9 +128,9 @@ class _Joining:
         for other, ties in self.ties[small].items():
             del self.ties[other][small]
             if other != great:
-                together = self.ties[great].setdefault(other, [])
-                together += ties
-                self.ties[other][great] = together
+                together = sorted(self.ties[great].get(other, []) + ties, key=lambda tie: -self.trust[tie])[:MAX_VOTES]
+                self.ties[great][other] = self.ties[other][great] = together
+                self.outvoted.discard((min(great, other), max(great, other)))
         self.ties[small] = {}
 
 
