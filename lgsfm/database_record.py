@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from .camera_groups import CameraGroup
 from .database import VerificationOptions
 from .database_reading import fingerprint, report_on
 from .files import read_json, write_json
+from .mapping import pycolmap_version
 from .options import digest
 from .types import Pair
 
@@ -61,7 +61,7 @@ class DatabaseContent:
             camera = {key: value for key, value in group.row(camera_model).items() if key not in OF_THE_GROUP}
             images |= {name: digest([features[name], camera]) for name in group.names}
         common = {"matches": matches, "verification": verification.to_dict(), "format": FORMAT}
-        return cls(images, pairs, finer, digest({**common, "pycolmap": version("pycolmap")}), doppelgangers)
+        return cls(images, pairs, finer, digest({**common, "pycolmap": pycolmap_version()}), doppelgangers)
 
     @property
     def identity(self) -> str:

@@ -38,7 +38,9 @@ class FinishedRun:
         self.workspace = Workspace(Path(output))
         self._cameras: dict[str, Camera] = {}
         self.options = read_json(self.workspace.options)
-        self.options |= DatabaseRecord.read(self.workspace.database_identity).made  # what the models were made with
+        record = DatabaseRecord.read(self.workspace.database_identity)
+        if record.made:  # what the models were made with; a later command may have had other options
+            self.options |= {**record.made, "flags": record.flags}
         if not self.options:
             raise InputError(f"'{output}' is no output folder of lgsfm: it has no options.json.")
         self.image_dir = Path(image_dir or str(read_json(self.workspace.summary).get("image_dir", "")))

@@ -96,8 +96,8 @@ class Run:
         self.summary.adopt(self.workspace.summary, None if is_continued else self.workspace.kept_fields())
         self.tally = Tally()
         self._looks: SecondLooks | None = None
-        known = read_json(self.workspace.options) if is_continued else {}
-        self.made: dict[str, Any] = {name: known[name] for name in ("extractor", "matcher") if name in known}
+        known = read_json(self.workspace.options).items() if is_continued else ()
+        self.made: dict[str, Any] = {name: made for name, made in known if name in ("extractor", "matcher")}
 
     def close(self) -> None:
         """Lets other runs work in the output folder."""
@@ -223,8 +223,7 @@ class Run:
                 prematches=lambda: opened.enter_context(self._prematches()),
                 progress=self.observer.progress("pairs"),
             )
-            selection = select(collection, self.settings.pairs)
-            if not selection.pairs:
+            if not (selection := select(collection, self.settings.pairs)).pairs:
                 raise InputError(f"There is no pair to match: {self.settings.pairs.pairs} names none.")
             write_pairs(self.workspace.pairs, selection.pairs)
         for line in selection.lines():

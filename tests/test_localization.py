@@ -269,6 +269,9 @@ def test_a_run_whose_features_or_model_do_not_fit_is_refused(output, courtyard, 
     shutil.copytree(output / "sparse", copy / "sparse")
     done = run("extract", output.parent / "images", "-o", copy, *SIFT, "--max-edge-px", "500")
     assert done.code == 0, done.err
+    (one,) = lgsfm.localize(copy, query)  # by what the model was made of, not by the last command
+    assert one.pose is not None
+    (copy / "database.json").unlink()  # now nobody knows
     with pytest.raises(InputError, match="not made of the features of the last command"):
         lgsfm.localize(copy, query)
 
@@ -277,6 +280,7 @@ def test_features_of_another_version_are_refused(output, courtyard, tmp_path):
     copy = shutil.copytree(output, tmp_path / "out")
     options = json.loads((copy / "options.json").read_text())
     other = {**options["extractor"], "version": 99}
+    (copy / "database.json").unlink()
     (copy / "options.json").write_text(json.dumps({**options, "extractor": other}))
     features = next(copy.glob("features-*.h5")).rename(Workspace(copy).features(other))
     with h5py.File(features, "a") as file:

@@ -116,7 +116,7 @@ def test_a_database_that_is_not_as_it_was_left_is_made_again(own: tuple[Path, Pa
 
 def test_another_pycolmap_makes_the_database_again(own: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     images, output = own
-    monkeypatch.setattr(database_record, "version", lambda name: "4.9.9")
+    monkeypatch.setattr(database_record, "pycolmap_version", lambda: "4.9.9")
     assert reconstruct(images, output, **SIFT).computed["database"] == 3
 
 
