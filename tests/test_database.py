@@ -110,38 +110,6 @@ def test_no_database_has_no_fingerprint(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-<<<<<<< HEAD
-=======
-# --------------------------------------------------------------------------------- reading
-@pytest.mark.parametrize("error", [KeyError("a name"), ValueError("a shape")])
-def test_an_error_of_who_reads_the_matches_stays_what_it_is(database: Path, error: Exception) -> None:
-    with pytest.raises(type(error)) as raised, open_inlier_matches(database):
-        raise error
-    assert raised.value is error
-    with pytest.raises(CacheError, match="cannot be read"), open_inlier_matches(database):
-        raise sqlite3.DatabaseError("malformed")
-
-
-def test_rows_that_do_not_fit_together_are_a_cache_error(database: Path) -> None:
-    connection = sqlite3.connect(database)
-    connection.execute("UPDATE two_view_geometries SET data = x'00010203', rows = 1, qvec = x'00', tvec = x'00'")
-    connection.commit()
-    with open_inlier_matches(database) as inliers, pytest.raises(CacheError, match="cannot be read"):
-        inliers[NAMES]
-    for read in (read_verified_pairs, lambda path: read_inlier_matches(path, *NAMES)):
-        with pytest.raises(CacheError, match="cannot be read"):
-            read(database)
-    connection.execute("DELETE FROM images WHERE image_id = 1")
-    connection.commit()
-    connection.close()
-    with open_inlier_matches(database) as inliers, pytest.raises(CacheError, match="cannot be read"):
-        list(inliers)
-    for read in (read_verified_pairs, matched_pairs):
-        with pytest.raises(CacheError, match="cannot be read"):
-            read(database)
-
-
->>>>>>> 2bcc033345c5ce5bebccde66fd382f33d04ed6b6
 # --------------------------------------------------------------------------------- sure and unsure pairs
 @pytest.mark.parametrize(
     ("confidence", "least", "is_verified"), [(0.2, 0.3, False), (0.4, 0.3, True), (0.2, 0.0, True)]
@@ -173,7 +141,6 @@ def test_the_confidence_that_is_asked_for_is_that_of_the_matcher() -> None:
     assert for_matcher(VerificationOptions(), "lightglue").min_confidence == 0.35
     assert for_matcher(VerificationOptions(), "nearest").min_confidence == 0
     assert for_matcher(VerificationOptions(min_confidence=0.1), "lightglue").min_confidence == 0.1
-<<<<<<< HEAD
 
 
 # --------------------------------------------------------------------------------- reading
@@ -203,5 +170,3 @@ def test_rows_that_do_not_fit_together_are_a_cache_error(database: Path) -> None
     for read in (read_verified_pairs, matched_pairs):
         with pytest.raises(CacheError, match="cannot be read"):
             read(database)
-=======
->>>>>>> 2bcc033345c5ce5bebccde66fd382f33d04ed6b6
