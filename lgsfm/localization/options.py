@@ -34,7 +34,7 @@ def settings_of(run: FinishedRun, options: LocalizationOptions) -> Settings:
     stages: list[type[Options]] = [RunOptions, ExtractorOptions, UprightOptions]
     kept = {field.name for stage in stages for field, _ in stage.fields()} - {*OF_THE_MOMENT, "threads"}
     kept |= {flag.field.name for flag in flag_fields() if flag.owners}
-    flags = {name: value for name, value in run.workspace.recorded_flags().items() if name in kept}
+    flags = {name: value for name, value in run.options.get("flags", {}).items() if name in kept}
     for kind, key in (("features", "extractor"), ("matcher", "matcher")):  # what "auto" was
         if key in run.options:
             flags[kind] = run.options[key][key]
