@@ -37,8 +37,6 @@ __all__ = [
 
 SUPPORTED_PYCOLMAP = (4,)  # major versions
 MIN_CONFIDENCE = {"lightglue": 0.35}  # of the matches of a pair, on average; those of different things have less
-    "lightglue": 0.35
-}  # of matches, on average; of photos of different things they have less  # of the matches of a pair, on average; those of photos of different things have less
 
 
 @dataclass(frozen=True, kw_only=True)
