@@ -237,7 +237,7 @@ def _apart(
     if len(inside) < 2:
         advice = "One pair makes no 3D point that it could see: it needs matches with two photos. Look closer."
         return result("rejected by the mapper", text, advice, "pairs", "closer")
-    advice = "Its points do not fit the model, or are too few. Another mapper, a closer look or a better camera may do."
+    advice = "Its points do not fit the model, or are too few. A closer look, another mapper or a better camera may do."
     return result("rejected by the mapper", text, advice, "mapper", "closer")
 
 

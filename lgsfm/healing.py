@@ -52,6 +52,8 @@ class HealingOptions(Options):
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.budget, int):  # pairs, as a program says it
+            object.__setattr__(self, "budget", str(self.budget))
         super().__post_init__()
         parse_budget(self.budget, 0)
 

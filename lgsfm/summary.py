@@ -109,13 +109,14 @@ class Summary:
             advice = "The photos may not overlap, or show too little texture"
         else:
             cause = f"none of the {self.num_pairs_verified} verified pairs was a good start"
-            advice = "The photos may have been taken from one spot, or be too few: two hardly ever make a model"
+            few = ", or be too few: two hardly ever make a model" if self.num_images < 4 else ", or show several places"
+            advice = f"The photos may have been taken from one spot{few}"
         if self.num_pairs and model != CameraOptions().camera_model:
             advice += f", or not be of a camera of the model {model}"
         before = " The models of an earlier run are still there." if is_model_there else ""
         return (
             f"No model of the {self.num_images} images: {cause}. {advice}. More keypoints may help "
-            f"(--quality high).{before} COLMAP's log is {log}."
+            f"(--quality high).{before} `lgsfm doctor {self.output}` tells of each photo; COLMAP's log is {log}."
         )
 
     def set_seconds(self, stage: str, seconds: float) -> None:

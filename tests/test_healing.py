@@ -60,6 +60,10 @@ def test_what_is_no_budget_is_refused_before_any_work(text: str) -> None:
         HealingOptions(budget=text)
 
 
+def test_a_program_may_say_pairs_as_a_number() -> None:
+    assert HealingOptions(budget=500) == HealingOptions(budget="500")  # type: ignore[arg-type]
+
+
 def test_a_time_allows_as_many_pairs_as_fit_into_it() -> None:
     assert Budget(seconds=60).left(pair_seconds=0.5) == 120
     assert Budget(pairs=100, seconds=60).left(pair_seconds=0.5) == 100
