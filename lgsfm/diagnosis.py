@@ -184,7 +184,8 @@ def _diagnose(
     if not numbers["verified"]:
         assert best is not None
         numbers["inliers"] = max(evidence.verified[pair].num_inliers for pair in found)
-        text += f"at most {numbers['matches']} matches, with {_other(best, name)}, and no pair passed: unsure, or no one geometry"
+        most = f"at most {numbers['matches']} matches, with {_other(best, name)}"
+        text += f"{most}, and no pair passed: unsure, or no one geometry"
         advice = "What looks alike there may be another thing. If it is the same, look closer."
         if left_out := sum(pair in evidence.doubtful for pair in found):
             text = (
