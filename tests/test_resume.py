@@ -115,6 +115,7 @@ stage, marker = os.environ.get("SLOW_STAGE"), os.environ.get("SLOW_MARKER")
 
 
 def stop(*arguments, **options):
+    time.sleep(1)  # what was handed over to the writer is written by then
     Path(marker).write_text(str(os.getpid()))
     time.sleep(120)
 
