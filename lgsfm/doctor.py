@@ -23,7 +23,7 @@ from .workspace import Workspace
 
 BEFORE_PAIRS = ("unreadable", "masked out", "no features")  # reasons that are known before there is a database
 
-__all__ = ["Examination", "examine", "gather", "tried_pairs"]
+__all__ = ["Examination", "examine", "gather"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,6 @@ def examine(output: str | Path) -> Examination:
         workspace,
         names,
         features,
-        pairs=tried_pairs(workspace, names),
         failed=failed,
         masked_out=summary.get("masked_out", []),
         models=models,
@@ -101,7 +100,7 @@ def _names(features: Path, failed: Mapping[str, str], image_dir: Path) -> list[s
     return sorted(names)
 
 
-def tried_pairs(workspace: Workspace, names: Sequence[str]) -> list[Pair]:
+def _tried_pairs(workspace: Workspace, names: Sequence[str]) -> list[Pair]:
     """The pairs that were selected, and those of second looks; none where that is not known any more."""
     selected = read_pairs(workspace.pairs, names, skip_unknown=True) if workspace.pairs.is_file() else []
     looks = SecondLooks(workspace.second_looks)
@@ -113,13 +112,12 @@ def gather(
     names: Sequence[str],
     features: Path,
     *,
-    pairs: Sequence[Pair] = (),
-    failed: Mapping[str, str] | None = None,
-    masked_out: Sequence[str] = (),
-    models: Sequence[Sequence[str]] | None = None,
-    min_inliers: int = 15,
-    image_dir: str = "",
-    flags: Mapping[str, Any] | None = None,
+    failed: Mapping[str, str],
+    masked_out: Sequence[str],
+    models: Sequence[Sequence[str]],
+    min_inliers: int,
+    image_dir: str,
+    flags: Mapping[str, Any],
 ) -> Evidence:
     """The evidence of a run; of stages that have not run there is none.
 
@@ -127,17 +125,16 @@ def gather(
         workspace: its output folder.
         names: all photos.
         features: its feature store.
-        pairs: those that were selected, also second looks.
         failed: unusable photos -> why.
         masked_out: photos whose masks leave no keypoint.
-        models: the registered images of each model, the best one first; None reads them from the folder.
+        models: the registered images of each model, the best one first.
         min_inliers: that a pair needed.
         image_dir: folder of the photos.
         flags: what was asked for.
 
     Raises:
         CacheError: a file cannot be read.
-        InputError: a model is damaged.
+        InputError: the pairs that were selected cannot be read.
     """
     keypoints: dict[str, int] = {}
     if features.is_file():
@@ -146,17 +143,17 @@ def gather(
     record = DatabaseRecord.read(workspace.database_identity)
     return Evidence(
         names=names,
-        failed=failed or {},
+        failed=failed,
         masked_out=masked_out,
         keypoints=keypoints,
-        pairs=pairs,
+        pairs=_tried_pairs(workspace, names),
         verified=read_verified_pairs(workspace.database) if workspace.database.is_file() else {},
-        models=_registered(workspace.sparse) if models is None else models,
+        models=models,
         min_inliers=min_inliers,
         doubtful=frozenset((first, second) for first, second in record.dropped),
         image_dir=image_dir,
         output=str(workspace.root.resolve()),
-        flags=flags or {},
+        flags=flags,
     )
 
 

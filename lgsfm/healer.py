@@ -58,22 +58,24 @@ class Healer:
 
     def before_mapping(self) -> None:
         """Ties photos that hang by a thread; a finer look where untried pairs do not help any more."""
-        is_finer = False
-        while "match" not in self.looks.settled and self._is_anything_left():
-            state = self.stages.state()
+        if "match" in self.looks.settled or not self._is_anything_left():
+            return
+        state, is_finer = self.stages.state(), False
+        while self._is_anything_left():
             look = self._had(self._plan(state, is_finer=is_finer))
             if look.pairs:
                 self.stages.update_database()
-                after = self.stages.state()
-                parts, weak = len(after.graph.components), len(after.weak)
+                before, state = state, self.stages.state()
+                parts, weak = len(state.graph.components), len(state.weak)
                 self.say(
-                    f"  Now {len(after.graph.pairs)} verified pairs, in {_some(parts, 'part')}, {weak} weak photos."
+                    f"  Now {len(state.graph.pairs)} verified pairs, in {_some(parts, 'part')}, {weak} weak photos."
                 )
-                if has_helped(state.graph, after.graph):
+                if has_helped(before.graph, state.graph):
                     is_finer = False
                     continue
             if is_finer:
                 self.looks.settle("match")
+                return
             is_finer = True
 
     def after_mapping(
@@ -96,15 +98,16 @@ class Healer:
                 self.looks.settle("map")
                 break
             before = self.stages.state(unregistered)
-            rounds = [self._trial(unregistered, is_finer=is_finer) for is_finer in (False, True)]
-            is_better = False
+            plans = (self._plan(before, is_finer=is_finer) for is_finer in (False, True))  # each when it is its turn
+            rounds = [self._had(plan, is_on_trial=True) for plan in plans]
+            has_gained = False
             if any(look.pairs for look in rounds):
                 self.stages.update_database()
                 if _hold(self.stages.state(unregistered)) > _hold(before):
                     again = map_again(models)
-                    is_better, models = again is not models, again
-                self.looks.judge(are_kept=is_better)
-            if not is_better:
+                    has_gained, models = again is not models, again
+                self.looks.judge(are_kept=has_gained)
+            if not has_gained:
                 if any(look.pairs for look in rounds):
                     self.stages.update_database()
                 self.looks.settle("map")
@@ -112,9 +115,6 @@ class Healer:
 
     def _is_anything_left(self) -> bool:
         return self.budget.left(self.stages.pair_seconds()) > 0
-
-    def _trial(self, unregistered: Sequence[str], *, is_finer: bool) -> Look:
-        return self._had(self._plan(self.stages.state(unregistered), is_finer=is_finer), is_on_trial=True)
 
     def _plan(self, state: State, *, is_finer: bool) -> Look:
         if is_finer and not self.can_look_closer:

@@ -7,7 +7,7 @@ or not at all, get a small budget of their own, spent in rounds:
 2. where all of these were tried in vain, or a photo is in the graph but the mapper leaves it out, a finer look (a
    larger picture, more keypoints) at the pairs that had most matches.
 
-A round is followed by another one only while that ties weak photos to others. Pure decisions; `lgsfm.pipeline` acts.
+A round is followed by another one only while that ties weak photos to others. Pure decisions; `lgsfm.healer` acts.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Budget:
     seconds: float | None = None
 
     def left(self, pair_seconds: float) -> int:
-        """How many pairs of the first look it allows, if each takes so long; 0 where nobody knows."""
+        """How many pairs of the first look it allows, if each takes so long; 0 s is not known, and guessed."""
         limits = [float(MANY_PAIRS), self.pairs if self.pairs is not None else float("inf")]
         if self.seconds is not None:
             limits.append(self.seconds / (pair_seconds or GUESSED_PAIR_S))

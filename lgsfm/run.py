@@ -16,7 +16,7 @@ from .database import build_database, check_pycolmap, for_matcher
 from .database_reading import DatabaseReport
 from .database_record import DatabaseContent, DatabaseRecord
 from .diagnosis import Evidence
-from .doctor import gather, tried_pairs
+from .doctor import gather
 from .errors import InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor, is_rotation_invariant
@@ -253,14 +253,15 @@ class Run:
             selected: the pairs of stage 2, by default as it wrote them; those of second looks come with them.
         """
         selected = self.selected_pairs() if selected is None else selected
+        looks = self.second_looks(selected)
         with (
             self._stage("database"),
             self.finished_features() as features,
             self._finished_matches() as matches,
-            self._finer_look(self.second_looks(selected).finer) as finer,
+            self._finer_look(looks.finer) as finer,
         ):
             names = [name for name in self.names if name in features]
-            wanted = sorted({*selected, *self.second_looks(selected).pairs})
+            wanted = sorted({*selected, *looks.pairs})
             current = current_pairs(features, wanted, matches)
             groups = group_cameras(self.image_dir, names, self.settings.cameras)
             camera_model = self.settings.cameras.camera_model
@@ -361,7 +362,6 @@ class Run:
             self.workspace,
             self.names,
             self.workspace.features(self._identities()["extractor"]),
-            pairs=tried_pairs(self.workspace, self.names),
             failed=self.summary.failed_images,
             masked_out=self.summary.masked_out,
             models=[model.registered for model in models],
