@@ -54,6 +54,7 @@ class BinaryWords:
     bits: (ceil(D / 64), E) uint64, the signs of the aggregated residuals, packed
     images: (E,) int32, the image that has the word
     starts: (words + 1,) int, the entries of word i are starts[i] to starts[i + 1] - 1
+    words: (E,) int32, the other way round: the words of the first image, of the second, ...
     counts: (N,) int, how many words each image has
     weights: (words,) float32, how much each word counts
     dim: D
@@ -62,6 +63,7 @@ class BinaryWords:
     bits: np.ndarray
     images: np.ndarray
     starts: np.ndarray
+    words: np.ndarray
     counts: np.ndarray
     weights: np.ndarray
     dim: int
@@ -79,7 +81,7 @@ class AsmkRetriever:
         """The visual words of the images, in the order of the names."""
         if not names:
             none = np.zeros(0, np.int32)
-            return BinaryWords(np.zeros((0, 0), np.uint64), none, np.zeros(1, int), none, none, 0)
+            return BinaryWords(np.zeros((0, 0), np.uint64), none, np.zeros(1, int), none, none, none, 0)
         words = _train(names, features, self.options.words or words_for(len(names)))
         is_small = len(names) <= SMALL
         most, nearest = (None, NEAREST) if is_small else (KEYPOINTS, 1)
@@ -96,20 +98,22 @@ class AsmkRetriever:
         size = len(described.counts)
         total = np.zeros((stop - start, size), np.float32)
         kernel = _kernel(described.dim)
-        own = np.zeros(size, np.float32)  # an image agrees with itself in all its words
-        for weight, (first, last) in zip(described.weights, pairwise(described.starts), strict=True):
-            own[described.images[first:last]] += weight
+        own = _words_of(described, start, stop)
+        for word in np.unique(own):  # not all: in a large collection few images have a word
+            weight, (first, last) = described.weights[word], described.starts[word : word + 2]
             images = described.images[first:last]
             above, below = np.searchsorted(images, (start, stop)) if len(images) > 1 else (0, 0)
-            rows = max(1, MOST_VOTES // max(1, len(images)))
+            rows = max(1, MOST_VOTES // len(images))
             for top in range(above, below, rows):
                 chosen = slice(first + top, first + min(top + rows, below))
                 votes = weight * kernel.take(_distances(described.bits[:, chosen], described.bits[:, first:last]))
                 for image, row in zip(described.images[chosen], votes, strict=True):
                     total[image - start][images] += row
         norms = np.sqrt(np.maximum(described.counts, 1)).astype(np.float32)
-        # the loop leaves out words that one image alone has
-        total[np.arange(stop - start), np.arange(start, stop)] = own[start:stop]
+        # an image agrees with itself in all its words; the loop leaves out those that it alone has
+        owners = np.repeat(np.arange(stop - start), described.counts[start:stop])
+        agreeing = np.bincount(owners, described.weights[own], minlength=stop - start)
+        total[np.arange(stop - start), np.arange(start, stop)] = agreeing
         total /= norms[start:stop, None]
         total /= norms
         return total
@@ -170,13 +174,18 @@ def _inverted(
     starts = np.concatenate([[0], np.cumsum(having)])
     # inverse document frequency; a word that all images have still counts a little
     rarity = np.log(len(counts) / np.maximum(having, 1) + 0.05) if is_weighted else np.ones(words)
-    del all_words
     images = np.repeat(np.arange(len(counts), dtype=np.int32), counts)[order]
     packed = np.empty((-(-dim // 64), len(order)), np.uint64)
     for plane, row in enumerate(packed):
         np.take(np.concatenate([own[plane] for own in bits]), order, out=row)
     bits.clear()
-    return BinaryWords(packed, images, starts, counts, rarity.astype(np.float32), dim)
+    return BinaryWords(packed, images, starts, all_words, counts, rarity.astype(np.float32), dim)
+
+
+def _words_of(described: BinaryWords, start: int, stop: int) -> np.ndarray:
+    """(K,) int32: the words of the images from start to stop - 1, image by image."""
+    before = int(described.counts[:start].sum())
+    return described.words[before : before + int(described.counts[start:stop].sum())]
 
 
 def _kernel(dim: int) -> np.ndarray:
