@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import CacheError
+from .errors import CacheError, InputError
 
-__all__ = ["clear_partial_files", "read_json", "write_json", "write_text"]
+__all__ = ["clear_partial_files", "make_folder_of", "read_json", "write_json", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -23,6 +23,16 @@ def write_text(path: Path, text: str) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the folder and the disk space.") from exc
+
+
+def make_folder_of(path: Path) -> None:
+    """Makes the folder that a file will be written to: before the work, not after it. Raises `InputError`."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder. Name a file in it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise InputError(f"The folder {path.parent} cannot be made: {exc.strerror}. Choose another.") from exc
 
 
 def clear_partial_files(folder: Path) -> None:
