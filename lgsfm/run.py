@@ -17,7 +17,7 @@ from .database_reading import DatabaseReport
 from .database_record import DatabaseContent, DatabaseRecord
 from .diagnosis import Evidence
 from .doctor import gather
-from .errors import InputError, ReconstructionError
+from .errors import CrashError, InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor, is_rotation_invariant
 from .files import read_json, write_json
@@ -322,7 +322,11 @@ class Run:
         return self.finish(*self.make_models(self.workspace.sparse))
 
     def make_models(self, folder: Path) -> tuple[list[ModelSummary], ReconstructionError | None]:
-        """Models of the database in a folder, in the place of those there; without any, what the mapper failed of."""
+        """Models of the database in a folder, in the place of those there; without any, what the mapper failed of.
+
+        Raises:
+            CrashError: COLMAP's process ended suddenly, which says nothing about the photos.
+        """
         with self._stage("map"):
             self.summary.mapper = self.settings.mapping.mapper
             try:
@@ -334,6 +338,8 @@ class Run:
                     log_path=self.workspace.log,
                     progress=self.observer.progress("map"),
                 )
+            except CrashError:
+                raise
             except ReconstructionError as exc:
                 return [], exc
         if models:
