@@ -45,7 +45,7 @@ def exchange(first: Path, second: Path) -> bool:
     Raises:
         OSError: one is not there, or may not be renamed.
     """
-    system = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    system: Any = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
     names = os.fsencode(first), os.fsencode(second)
     if hasattr(system, "renameat2"):  # Linux
         result = system.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], ctypes.c_uint(SWAP))

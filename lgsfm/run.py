@@ -32,14 +32,7 @@ from .matchers import Matcher
 from .matching import MatchingReport, current_pairs, match_features
 from .observer import Observer
 from .options import digest
-from .pairing import (
-    Collection,
-    check_choice,
-    read_pairs,
-    select,
-    voting_pairs,
-    write_pairs,
-)
+from .pairing import Collection, check_choice, read_pairs, select, voting_pairs, write_pairs
 from .settings import Settings, choose_features
 from .store import FeatureStore, MatchStore, digest_of
 from .summary import Summary, Tally
@@ -322,11 +315,7 @@ class Run:
         return self.finish(*self.make_models(self.workspace.sparse))
 
     def make_models(self, folder: Path) -> tuple[list[ModelSummary], ReconstructionError | None]:
-        """Models of the database in a folder, in the place of those there; without any, what the mapper failed of.
-
-        Raises:
-            CrashError: COLMAP's process ended suddenly, which says nothing about the photos.
-        """
+        """Models of the database in a folder, in the place of those there; without any, what the mapper failed of."""
         with self._stage("map"):
             self.summary.mapper = self.settings.mapping.mapper
             try:
@@ -338,9 +327,9 @@ class Run:
                     log_path=self.workspace.log,
                     progress=self.observer.progress("map"),
                 )
-            except CrashError:
-                raise
             except ReconstructionError as exc:
+                if isinstance(exc, CrashError):  # which says nothing about the photos
+                    raise
                 return [], exc
         if models:
             self._remember("map", models[0].num_reg_images)
