@@ -277,3 +277,28 @@ def test_ctrl_c_in_each_stage_is_exit_code_130_and_the_next_run_goes_on(
     assert summary["reused"]["extract"] + summary["reused"]["match"] == num_finished
     assert summary["reused"]["database"] == (NUM_PAIRS if stage == "map" else 0)
     assert_same(output, undisturbed, tmp_path)
+
+
+# --------------------------------------------------------------------------------- COLMAP crashes
+@pytest.mark.parametrize(
+    ("target", "fault", "cause"),
+    [
+        ("incremental_mapping", "abort", "Check failed: a == b"),
+        ("geometric_verification", "segfault", "SIGSEGV"),
+    ],
+)
+def test_a_crash_of_colmap_is_told_and_costs_no_work(
+    undisturbed: Undisturbed, tmp_path: Path, target: str, fault: str, cause: str
+) -> None:
+    """It says nothing about the photos: no second look at those that are not in the model."""
+    hooks, output = Path(__file__).parent / "faults" / "hooks", tmp_path / "out"
+    environment = {"FAULTS_LEDGER": str(tmp_path / "ledger"), "FAULTS_CHILD": f"{target}:{fault}"}
+    words = ("reconstruct", undisturbed.images, "-o", output, *OPTIONS)
+    ended = run_process(*words, PYTHONPATH=str(hooks), **environment)
+    assert ended.code == 1
+    assert cause in ended.err
+    assert "Traceback" not in ended.err
+    assert "Second look" not in ended.err
+    assert entries_of(output) == undisturbed.entries
+    assert run_process(*words).code == 0
+    assert_same(output, undisturbed, tmp_path)
