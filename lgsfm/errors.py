@@ -6,6 +6,7 @@
     ├── WeightsError          the weights of a network are missing, damaged or not to be downloaded
     ├── CacheError            a file in the output folder cannot be read or written
     ├── ReconstructionError   geometric verification or mapping failed
+    │   └── CrashError            the process that COLMAP ran in ended suddenly
     └── PoseError             two photos have no reliable relative pose
 
 Every message says what happened, where, and what to do. Errors of other libraries are mapped to these
@@ -19,6 +20,7 @@ from difflib import get_close_matches
 
 __all__ = [
     "CacheError",
+    "CrashError",
     "InputError",
     "LgsfmError",
     "MemoryShortageError",
@@ -51,6 +53,10 @@ class CacheError(LgsfmError):
 
 class ReconstructionError(LgsfmError):
     """Geometric verification or mapping did not succeed."""
+
+
+class CrashError(ReconstructionError):
+    """The process that COLMAP ran in ended suddenly: of a fault of its own, or killed for want of memory."""
 
 
 class PoseError(LgsfmError):

@@ -1,7 +1,9 @@
-"""Small files that are either the old or the new ones, never half."""
+"""Small files and folders that are either the old or the new ones, never half."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 from contextlib import suppress
@@ -10,7 +12,10 @@ from typing import Any
 
 from .errors import CacheError, InputError
 
-__all__ = ["clear_partial_files", "make_folder_of", "read_json", "write_json", "write_text"]
+__all__ = ["clear_partial_files", "exchange", "make_folder_of", "read_json", "write_json", "write_text"]
+SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+AT_FDCWD = -100
+NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,6 +46,26 @@ def clear_partial_files(folder: Path) -> None:
         if {".json", ".txt"} & set(path.suffixes) and path.is_file():
             with suppress(OSError):
                 path.unlink()
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Two files or folders get each other's names, in one step; False where the system knows no such step.
+
+    Raises:
+        OSError: one is not there, or may not be renamed.
+    """
+    system: Any = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    names = os.fsencode(first), os.fsencode(second)
+    if hasattr(system, "renameat2"):  # Linux
+        result = system.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], ctypes.c_uint(SWAP))
+    elif hasattr(system, "renamex_np"):  # macOS
+        result = system.renamex_np(*names, ctypes.c_uint(SWAP))
+    else:
+        return False
+    number = ctypes.get_errno() if result else 0
+    if number and number not in NO_EXCHANGE:
+        raise OSError(number, os.strerror(number), str(first), None, str(second))
+    return not number
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -17,7 +17,7 @@ from .database_reading import DatabaseReport
 from .database_record import DatabaseContent, DatabaseRecord
 from .diagnosis import Evidence
 from .doctor import gather
-from .errors import InputError, ReconstructionError
+from .errors import CrashError, InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor, is_rotation_invariant
 from .files import read_json, write_json
@@ -32,14 +32,7 @@ from .matchers import Matcher
 from .matching import MatchingReport, current_pairs, match_features
 from .observer import Observer
 from .options import digest
-from .pairing import (
-    Collection,
-    check_choice,
-    read_pairs,
-    select,
-    voting_pairs,
-    write_pairs,
-)
+from .pairing import Collection, check_choice, read_pairs, select, voting_pairs, write_pairs
 from .settings import Settings, choose_features
 from .store import FeatureStore, MatchStore, digest_of
 from .summary import Summary, Tally
@@ -335,6 +328,8 @@ class Run:
                     progress=self.observer.progress("map"),
                 )
             except ReconstructionError as exc:
+                if isinstance(exc, CrashError):  # which says nothing about the photos
+                    raise
                 return [], exc
         if models:
             self._remember("map", models[0].num_reg_images)

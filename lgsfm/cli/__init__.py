@@ -35,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LgsfmError as exc:
         print(f"Error: {exc}", file=sys.stderr)
         return 1
+    except MemoryError:
+        print("Error: Memory ran out. What was finished is kept: the same command goes on from there.", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # whoever read the result has read enough, as in `lgsfm ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it ends
         return 0

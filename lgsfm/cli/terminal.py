@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -34,7 +37,8 @@ class Terminal(Observer):
     def say(self, text: str) -> None:
         """One line, above the bars."""
         if not self.quiet:
-            tqdm.write(text, file=sys.stderr)
+            with _while_anybody_listens():
+                tqdm.write(text, file=sys.stderr)
 
     def progress(self, stage: str) -> Progress | None:
         """A bar with rate and remaining time, which appears with the first report; each call begins a new one."""
@@ -44,6 +48,10 @@ class Terminal(Observer):
             self.bars.pop(stage).close()
 
         def report(done: int, total: int) -> None:
+            with _while_anybody_listens():
+                show(done, total)
+
+        def show(done: int, total: int) -> None:
             bar = self.bars.get(stage)
             if bar is None:
                 self.close()  # stages follow each other
@@ -69,5 +77,22 @@ class Terminal(Observer):
 
     def close(self) -> None:
         """Ends a bar that did not reach its total."""
-        for bar in self.bars.values():
-            bar.close()
+        with _while_anybody_listens():
+            for bar in self.bars.values():
+                bar.close()
+
+
+@contextmanager
+def _while_anybody_listens() -> Iterator[None]:
+    """Hours of work must not end because the terminal was closed, or whoever read the lines has gone.
+
+    From then on what is written there goes nowhere.
+    """
+    try:
+        yield
+    except OSError:
+        gone, nowhere = os.fstat(sys.stderr.fileno()), os.open(os.devnull, os.O_WRONLY)
+        for number in (1, 2):  # the result goes the same way, if it was to appear there
+            if os.path.samestat(os.fstat(number), gone):
+                os.dup2(nowhere, number)
+        os.close(nowhere)
