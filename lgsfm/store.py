@@ -29,6 +29,7 @@ __all__ = [
     "MatchStore",
     "digest_of",
     "is_intact",
+    "match_digest_of",
     "num_keypoints",
     "orientation_of",
     "source_of",
@@ -88,6 +89,13 @@ def sources_of(store: Mapping[Pair, Matches], pair: Pair) -> tuple[str, str] | N
         return store[pair].sources if pair in store else None
     source0, source1 = (store.attribute(pair, name) for name in ("source0", "source1"))
     return None if source0 is None or source1 is None else (source0, source1)
+
+
+def match_digest_of(store: Mapping[Pair, Matches], pair: Pair) -> str | None:
+    """The `Matches.digest` of an entry, as far as it is known without reading its data; None if there is none."""
+    if isinstance(store, MatchStore) and (known := store.attribute(pair, "digest")):  # older versions kept none
+        return known
+    return store[pair].digest if pair in store else None
 
 
 def write_all(store: MutableMapping[Key, Value], entries: Mapping[Key, Value]) -> None:
@@ -295,6 +303,7 @@ class MatchStore(_Store[Pair, Matches]):
         group["indices"] = value.indices
         group["scores"] = value.scores.astype(np.float32)
         group.attrs["source0"], group.attrs["source1"] = value.sources
+        group.attrs["digest"] = value.digest
 
 
 # What follows asks HDF5 itself, not through h5py's objects, which cost five times as much: there may be millions of
