@@ -18,6 +18,7 @@ from .workspace import Workspace
 __all__ = ["Comparison", "Difference", "compare_outputs"]
 
 Value = TypeVar("Value")
+Two = tuple[Value, Value]
 Manifest = Mapping[str, Any]
 CAUSES = ("options", "components", "weights", "lgsfm", "libraries", "machine")
 
@@ -77,21 +78,21 @@ def compare_outputs(output0: Path, output1: Path) -> Comparison:
 
 # --------------------------------------------------------------------------------- what they hold
 def _photos(first: Manifest, second: Manifest) -> Difference | None:
-    sources = tuple(_column(manifest["images"], "source") for manifest in (first, second))
-    return _of_each("photos", *sources, lambda name, *_: f"{name}: other bytes, or other masks", str)
+    sources0, sources1 = (_column(manifest["images"], "source") for manifest in (first, second))
+    return _of_each("photos", sources0, sources1, lambda name, *_: f"{name}: other bytes, or other masks", str)
 
 
 def _features(first: Manifest, second: Manifest) -> Difference | None:
     """Of the photos that are in both and the same; the others are told of already."""
     same = {name for name, row in first["images"].items() if _get(second["images"], name, "source") == row["source"]}
-    rows = tuple({name: m["images"][name] for name in sorted(same)} for m in (first, second))
+    rows0, rows1 = ({name: manifest["images"][name] for name in same} for manifest in (first, second))
 
     def in_words(name: str, row0: Any, row1: Any) -> str:
         if row0["orientation"] != row1["orientation"]:
             return f"{name}: seen with orientation {row0['orientation']} and {row1['orientation']}"
         return f"{name}: {row0['keypoints']} and {row1['keypoints']} keypoints"
 
-    return _of_each("features", *rows, in_words, str)
+    return _of_each("features", rows0, rows1, in_words, str)
 
 
 def _pairs(first: Manifest, second: Manifest) -> Difference | None:
@@ -110,13 +111,12 @@ def _matches(
     summary = f"{first['count']} and {second['count']} pairs with matches, not the same"
     if not all(path.is_file() for path in paths):
         return Difference(part, f"{summary}; which pairs differ cannot be told: a store of matches is gone", [])
-    digests = [pair_digests(path) for path in paths]
-    return _of_each(part, *digests, lambda pair, *_: f"{_named(pair)}: other matches", _named) or Difference(
-        part, summary, []
-    )
+    digests0, digests1 = (pair_digests(path) for path in paths)
+    found = _of_each(part, digests0, digests1, lambda pair, *_: f"{_named(pair)}: other matches", _named)
+    return found or Difference(part, summary, [])
 
 
-def _database(folders: tuple[Workspace, Workspace], manifests: tuple[Manifest, Manifest]) -> Difference | None:
+def _database(folders: Two[Workspace], manifests: Two[Manifest]) -> Difference | None:
     first, second = (manifest["database"] for manifest in manifests)
     if first == second:
         return None
@@ -124,12 +124,12 @@ def _database(folders: tuple[Workspace, Workspace], manifests: tuple[Manifest, M
     if not all(folder.database.is_file() for folder in folders):
         return unknown
     found = [read_verified_pairs(folder.database) for folder in folders]
-    rows = [{pair: _row(seen) for pair, seen in pairs.items()} for pairs in found]
+    rows0, rows1 = ({pair: _row(seen) for pair, seen in pairs.items()} for pairs in found)
 
     def in_words(pair: Pair, row0: Any, row1: Any) -> str:
         return f"{_named(pair)}: {row0[1]} and {row1[1]} inliers of {row0[0]} and {row1[0]} matches"
 
-    return _of_each("database", *rows, in_words, _named) or unknown
+    return _of_each("database", rows0, rows1, in_words, _named) or unknown
 
 
 def _row(seen: VerifiedPair) -> tuple[Any, ...]:

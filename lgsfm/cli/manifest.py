@@ -21,13 +21,13 @@ SHOWN = 16  # digits of a hash, for people
 
 def add_commands(commands: Any) -> None:
     """Adds the command."""
-    text = "what an output was made of and by, in hashes; of two outputs in which stage they part"
+    text = "what an output was made of and by, in hashes; of two outputs, in which stage they part"
     command = commands.add_parser(
         "manifest",
         help=text,
-        description=f"Example: lgsfm manifest out-monday out-friday. {text[0].upper()}{text[1:]}, and what was different "
-        "when they were made. Exit code 0: they hold the same photos, features, pairs, matches, geometries and models, "
-        "bit by bit; 1: they do not.",
+        description=f"Example: lgsfm manifest out-monday out-friday. W{text[1:]}, and what was different when they "
+        "were made. Exit code 0: they hold the same photos, features, pairs, matches, geometries and models, bit by bit; "
+        "1: they do not.",
     )
     command.set_defaults(command=_manifest)
     command.add_argument("output", type=Path, help="output folder of lgsfm reconstruct")
@@ -87,7 +87,7 @@ def _in_words(comparison: Comparison) -> Iterable[str]:
     if comparison.causes:
         yield "What was different when they were made:"
     elif not comparison.is_equal:
-        yield "They were made with the same options, weights, versions and processor. (--deterministic makes repeatable)"
+        yield "They were made with the same options, versions and processor. --deterministic makes runs repeatable."
     for difference in comparison.causes:
         yield f"{difference.part}:"
         yield from _some(difference)
