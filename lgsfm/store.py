@@ -231,10 +231,12 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
     def attribute(self, key: Key, name: str) -> str | None:
         """A text that is kept with an entry, without reading its data; None if the entry is absent or lacks it."""
         with self._mapped_errors(key):
-            path = self._path(key)
-            if not _has_attribute(self.file, path, COMPLETE) or not _has_attribute(self.file, path, name):
+            link = self._path(key).encode()
+            if link not in self.file.id:
                 return None
-            return _text_attribute(self.file, path, name)
+            entry = h5py.h5o.open(self.file.id, link)  # once: to find it takes longer than to read from it
+            is_there = all(h5py.h5a.exists(entry, each.encode()) for each in (COMPLETE, name))
+            return _text_attribute(entry, name) if is_there else None
 
     def _read(self, group: h5py.Group) -> Value:
         raise NotImplementedError
@@ -316,9 +318,9 @@ def _has_attribute(parent: h5py.Group, path: str, name: str) -> bool:
     return link in parent.id and h5py.h5a.exists(parent.id, name.encode(), obj_name=link)
 
 
-def _text_attribute(parent: h5py.Group, path: str, name: str) -> str:
-    """The value of an attribute as text."""
-    attribute = h5py.h5a.open(parent.id, name.encode(), obj_name=path.encode())
+def _text_attribute(entry: Any, name: str) -> str:
+    """The value of an attribute of an open object as text."""
+    attribute = h5py.h5a.open(entry, name.encode())
     value = np.empty((), attribute.dtype)
     attribute.read(value)
     found = value[()]

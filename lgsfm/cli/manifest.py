@@ -26,8 +26,8 @@ def add_commands(commands: Any) -> None:
         "manifest",
         help=text,
         description=f"Example: lgsfm manifest out-monday out-friday. W{text[1:]}, and what was different when they "
-        "were made. Exit code 0: they hold the same photos, features, pairs, matches, geometries and models, bit by bit; "
-        "1: they do not.",
+        "were made. Exit code 0: they hold the same photos, features, pairs, matches, geometries and models, bit by "
+        "bit; 1: they do not.",
     )
     command.set_defaults(command=_manifest)
     command.add_argument("output", type=Path, help="output folder of lgsfm reconstruct")
