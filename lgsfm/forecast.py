@@ -41,7 +41,12 @@ __all__ = ["Files", "Forecast", "Pace", "machines_of", "seen_pixels", "setup_of"
 SAMPLE = 100  # photos or pairs of which it is looked up whether they are finished
 HEADERS = 5  # photos whose size is looked up
 STAGES = {"extract": "extract", "match": "match", "database": "verify", "map": "map"}  # of a run -> of an estimate
-MATCHER_CHOICES = {"batch_size": 0, "hopeless": 0.0, "precision": "auto"}  # flags that decide speed, by default
+MATCHER_CHOICES = {  # flags that decide speed, by default
+    "batch_size": 0,
+    "deterministic": False,
+    "hopeless": 0.0,
+    "precision": "auto",
+}
 logger = logging.getLogger(__name__)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "MatchStore",
     "digest_of",
     "is_intact",
+    "match_digest_of",
     "num_keypoints",
     "orientation_of",
     "source_of",
@@ -88,6 +89,13 @@ def sources_of(store: Mapping[Pair, Matches], pair: Pair) -> tuple[str, str] | N
         return store[pair].sources if pair in store else None
     source0, source1 = (store.attribute(pair, name) for name in ("source0", "source1"))
     return None if source0 is None or source1 is None else (source0, source1)
+
+
+def match_digest_of(store: Mapping[Pair, Matches], pair: Pair) -> str | None:
+    """The `Matches.digest` of an entry, as far as it is known without reading its data; None if there is none."""
+    if isinstance(store, MatchStore) and (known := store.attribute(pair, "digest")):  # older versions kept none
+        return known
+    return store[pair].digest if pair in store else None
 
 
 def write_all(store: MutableMapping[Key, Value], entries: Mapping[Key, Value]) -> None:
@@ -223,10 +231,12 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
     def attribute(self, key: Key, name: str) -> str | None:
         """A text that is kept with an entry, without reading its data; None if the entry is absent or lacks it."""
         with self._mapped_errors(key):
-            path = self._path(key)
-            if not _has_attribute(self.file, path, COMPLETE) or not _has_attribute(self.file, path, name):
+            link = self._path(key).encode()
+            if link not in self.file.id:
                 return None
-            return _text_attribute(self.file, path, name)
+            entry = h5py.h5o.open(self.file.id, link)  # once: to find it takes longer than to read from it
+            is_there = all(h5py.h5a.exists(entry, each.encode()) for each in (COMPLETE, name))
+            return _text_attribute(entry, name) if is_there else None
 
     def _read(self, group: h5py.Group) -> Value:
         raise NotImplementedError
@@ -295,6 +305,7 @@ class MatchStore(_Store[Pair, Matches]):
         group["indices"] = value.indices
         group["scores"] = value.scores.astype(np.float32)
         group.attrs["source0"], group.attrs["source1"] = value.sources
+        group.attrs["digest"] = value.digest
 
 
 # What follows asks HDF5 itself, not through h5py's objects, which cost five times as much: there may be millions of
@@ -307,9 +318,9 @@ def _has_attribute(parent: h5py.Group, path: str, name: str) -> bool:
     return link in parent.id and h5py.h5a.exists(parent.id, name.encode(), obj_name=link)
 
 
-def _text_attribute(parent: h5py.Group, path: str, name: str) -> str:
-    """The value of an attribute as text."""
-    attribute = h5py.h5a.open(parent.id, name.encode(), obj_name=path.encode())
+def _text_attribute(entry: Any, name: str) -> str:
+    """The value of an attribute of an open object as text."""
+    attribute = h5py.h5a.open(entry, name.encode())
     value = np.empty((), attribute.dtype)
     attribute.read(value)
     found = value[()]

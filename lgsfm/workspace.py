@@ -9,6 +9,7 @@ OUT/prematches-<matcher>-<hash>.h5    the same of few keypoints, which select pa
 OUT/database.db  database.json        verified matches; what they were made of
 OUT/sparse/0, 1, ...                  models, the best one first
 OUT/summary.json  options.json        what came out, what was asked for
+OUT/manifest.json                     what it was made of and by, in hashes: what two runs differ in
 OUT/colmap.log                        what COLMAP printed; before some megabytes ago, colmap.log.before
 """
 
@@ -148,6 +149,11 @@ class Workspace:
     def options(self) -> Path:
         """What was asked for."""
         return self.root / "options.json"
+
+    @property
+    def manifest(self) -> Path:
+        """What it was made of and by, in hashes."""
+        return self.root / "manifest.json"
 
     @property
     def log(self) -> Path:

@@ -60,9 +60,9 @@ def _run(argv: Sequence[str] | None) -> int:
 
     terminal = Terminal(is_quiet)
     with closing(terminal):
-        arguments.command(arguments, terminal)
+        code = arguments.command(arguments, terminal)
         sys.stdout.flush()
-    return 0
+    return code or 0
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     from .bench import add_commands as add_bench_commands
     from .doctor import add_commands as add_doctor_commands
     from .localize import add_commands as add_localize_commands
+    from .manifest import add_commands as add_manifest_commands
     from .pair import add_commands as add_pair_commands
     from .reconstruction import add_commands as add_reconstruction_commands
     from .weights import add_commands as add_weights_commands
@@ -114,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_reconstruction_commands(commands)
     add_doctor_commands(commands)
+    add_manifest_commands(commands)
     add_pair_commands(commands)
     add_localize_commands(commands)
     add_bench_commands(commands)

@@ -49,6 +49,7 @@ def map_database(
     output: Path,
     options: MappingOptions | None = None,
     *,
+    is_resumable: bool = True,
     log_path: Path,
     progress: Progress | None = None,
 ) -> list[ModelSummary]:
@@ -63,6 +64,7 @@ def map_database(
         output: folder of the models; those that it held before are replaced once there are new models and they are
             whole. Whatever else lies there is kept.
         options: see `MappingOptions`.
+        is_resumable: with snapshots. A model that goes on from one is about as good as one from the start, but another.
         log_path: COLMAP's output is appended here.
         progress: called with (registered images, all images).
 
@@ -81,7 +83,7 @@ def map_database(
             _settle(before, output)
         partial.mkdir(parents=True, exist_ok=True)
         for path in partial.iterdir():  # what a killed run left half made
-            if path.name != SNAPSHOTS:
+            if path.name != SNAPSHOTS or not is_resumable:
                 shutil.rmtree(path, ignore_errors=True)
     except OSError as exc:
         raise CacheError(f"{partial} cannot be made: {exc.strerror}. Check the folder and the disk space.") from exc
@@ -94,7 +96,7 @@ def map_database(
             "options": wanted.to_dict(),
             "way": way,
             "start": str(start or ""),
-            "snapshots": str(partial / SNAPSHOTS) if way == "incremental" else "",
+            "snapshots": str(partial / SNAPSHOTS) if way == "incremental" and is_resumable else "",
         }
         begin = time.perf_counter()
         snapshot = newest_snapshot(partial / SNAPSHOTS) if way == "incremental" else None
