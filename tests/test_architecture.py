@@ -24,7 +24,7 @@ LAYERS = [
     {"run"},
     {"doctor", "finer", "healer"},
     {"workspace", "forecast"},
-    {"summary", "rates"},
+    {"summary", "rates", "room", "texture"},
     {"settings", "estimate"},
     {"diagnosis"},
     {"database_record", "healing", "remedies"},

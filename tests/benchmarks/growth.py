@@ -2,9 +2,9 @@
 
     python tests/benchmarks/growth.py --minutes 30 --csv growth.csv
 
-Each round makes photos of sizes that never came before (crops of a rendered wall, so every network sees new shapes all the
-time), extracts their features and matches neighbours, all through the stages that a run uses, into stores that stay
-open and grow. Behind each part of a round, resident memory, open files and threads are noted. The slopes are those of
+Each round makes photos of ever new sizes (crops of a rendered wall, so that every network sees new shapes all the time),
+extracts their features and matches neighbours, all through the stages that a run uses, into stores that stay open and
+grow. Behind each part of a round, resident memory, open files and threads are noted. The slopes are those of
 the means of ten blocks of rounds, the first quarter left out (libraries fill their caches there), with a confidence of
 95 %. What a part adds is summed up over the same rounds.
 """
@@ -23,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -156,9 +157,7 @@ def report(samples: Sequence[Sample]) -> list[str]:
     starts = [sample for sample in samples if sample.part == "start"]
     lines = [f"{'photos':>8} {'pairs':>8} {'s':>7} {'RSS MB':>8} {'files':>6} {'threads':>7}"]
     for row in starts[:: max(1, len(starts) // 20)]:
-        lines.append(
-            f"{row.photos:8} {row.pairs:8} {row.seconds:7.0f} {row.rss_mb:8.1f} {row.files:6} {row.threads:7}"
-        )
+        lines.append(f"{row.photos:8} {row.pairs:8} {row.seconds:7.0f} {row.rss_mb:8.1f} {row.files:6} {row.threads:7}")
     counted = starts[round(WARM_UP * len(starts)) :]
     if len(counted) < 2 * BLOCKS:
         return [*lines, f"Too few rounds for slopes: {len(starts)}."]
@@ -170,7 +169,7 @@ def report(samples: Sequence[Sample]) -> list[str]:
             lines.append(f"{unit:>8} per 1,000 {of:6} {found:+8.3f} +- {half:.3f}")
     first = counted[0].photos
     added: defaultdict[str, float] = defaultdict(float)
-    for before, after in zip(samples, samples[1:], strict=False):
+    for before, after in pairwise(samples):
         if before.photos > first:
             added[after.part] += after.rss_mb - before.rss_mb
     thousands = (counted[-1].photos - first) / 1000
