@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .background import read_ahead
-from .errors import InputError
+from .errors import InputError, MemoryShortageError
 from .extractors import Extractor, extract_visible, heeds_masks
 from .images import MIN_EDGE_PX, Photo, file_digest, read_photo
 from .store import digest_of, is_intact, orientation_of, source_of
@@ -72,6 +72,8 @@ def extract_features(
     Raises:
         InputError: a photo or its mask is unusable and ``is_strict`` is set, or every photo is unusable or masked
             out; or the extractor cannot work at all, for want of the device say.
+        MemoryShortageError: there is not enough memory for a photo no larger than those before. A larger one is
+            skipped and named like an unusable one.
     """
     image_dir = Path(image_dir)
     views, masks = orientations or {}, masks or {}
@@ -102,18 +104,21 @@ def extract_features(
             "fewer than --max-keypoints.",
             extractor.kind,
         )
+    largest = 0  # pixels of a photo that memory sufficed for
     for name, result in read_ahead(todo, read):
         try:
             photo = result()
             _check_edges(image_dir / name, photo)
+            features = _extracted(extractor, photo, image_dir / name, largest)
         except InputError as exc:
-            if is_strict:
+            if is_strict or isinstance(exc, MemoryShortageError):
                 raise
             report.failed[name] = str(exc).removeprefix(f"{image_dir / name}: ")
             store.pop(name, None)
         else:
-            store[name] = extract_visible(extractor, photo)
+            store[name] = features
             report.computed.append(name)
+            largest = max(largest, _num_pixels(photo))
         done += 1
         if progress:
             progress(done, len(names))
@@ -127,6 +132,26 @@ def extract_features(
             "are the masks the wrong way round?"
         )
     return report
+
+
+def _extracted(extractor: Extractor, photo: Photo, path: Path, largest: int) -> Features:
+    """The features of a photo.
+
+    Raises:
+        MemoryShortageError: memory is short for a photo that is no larger than others, of ``largest`` pixels.
+        InputError: it is short for this one alone, since it is larger.
+    """
+    try:
+        return extract_visible(extractor, photo)
+    except (MemoryShortageError, MemoryError) as exc:
+        height, width = photo.rgb.shape[:2]
+        reason = str(exc) or "Not enough memory. What is finished is kept: go on with a smaller --max-edge-px."
+        kind = InputError if 0 < largest < _num_pixels(photo) else MemoryShortageError
+        raise kind(f"{path}: too large for the memory, with {width}x{height} pixels. {reason}") from exc
+
+
+def _num_pixels(photo: Photo) -> int:
+    return photo.rgb.shape[0] * photo.rgb.shape[1]
 
 
 def _check_edges(path: Path, photo: Photo) -> None:
