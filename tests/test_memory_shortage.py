@@ -1,4 +1,4 @@
-"""What happens where memory runs out: the photo or the pair is named, with the flag that helps; nothing else is lost."""
+"""Where memory runs out, the photo or the pair is named, with the flag that helps, and nothing else is lost."""
 
 from __future__ import annotations
 

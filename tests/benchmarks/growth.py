@@ -2,7 +2,7 @@
 
     python tests/benchmarks/growth.py --minutes 30 --csv growth.csv
 
-Each round makes photos of ever new sizes (crops of a rendered wall, so that every network sees new shapes all the time),
+Each round makes photos of ever new sizes (crops of a rendered wall, so that networks see new shapes all the time),
 extracts their features and matches neighbours, all through the stages that a run uses, into stores that stay open and
 grow. Behind each part of a round, resident memory, open files and threads are noted. The slopes are those of
 the means of ten blocks of rounds, the first quarter left out (libraries fill their caches there), with a confidence of
