@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from .background import read_ahead
-from .errors import InputError
+from .errors import InputError, MemoryShortageError
 from .extractors import Extractor, extract_visible, heeds_masks
 from .images import MIN_EDGE_PX, Photo, file_digest, read_photo
 from .store import digest_of, is_intact, orientation_of, source_of
@@ -79,6 +79,8 @@ def extract_features(
     Raises:
         InputError: a photo or its mask is unusable and ``is_strict`` is set, or every photo is unusable or masked
             out; or the extractor cannot work at all, for want of the device say.
+        MemoryShortageError: there is not enough memory for a photo no larger than those before. A larger one is
+            skipped and named like an unusable one.
     """
     image_dir = Path(image_dir)
     views, masks = orientations or {}, masks or {}
@@ -110,14 +112,21 @@ def extract_features(
             extractor.kind,
         )
 
+    largest = 0  # pixels of a photo that memory sufficed for
+
     def see(item: tuple[str, Callable[[], Photo]]) -> Features | InputError:
+        nonlocal largest
         name, result = item
         try:
             photo = result()
             _check_edges(image_dir / name, photo)
+            features = _extracted(extractor, photo, image_dir / name, largest)
+        except MemoryShortageError:
+            raise
         except InputError as exc:
             return exc
-        return extract_visible(extractor, photo)
+        largest = max(largest, _num_pixels(photo))
+        return features
 
     for name, found in zip(todo, _each(see, read_ahead(todo, read, count=max(2, at_once)), at_once), strict=True):
         if isinstance(found, Features):
@@ -153,6 +162,26 @@ def _each(function: Callable[[Item], Result], items: Iterable[Item], at_once: in
     waiting = iter(items)
     while block := list(islice(waiting, at_once)):
         yield from on_all_cores(function, block)
+
+
+def _extracted(extractor: Extractor, photo: Photo, path: Path, largest: int) -> Features:
+    """The features of a photo.
+
+    Raises:
+        MemoryShortageError: memory is short for a photo that is no larger than others, of ``largest`` pixels.
+        InputError: it is short for this one alone, since it is larger.
+    """
+    try:
+        return extract_visible(extractor, photo)
+    except (MemoryShortageError, MemoryError) as exc:
+        height, width = photo.rgb.shape[:2]
+        reason = str(exc) or "Not enough memory. What is finished is kept: go on with a smaller --max-edge-px."
+        kind = InputError if 0 < largest < _num_pixels(photo) else MemoryShortageError
+        raise kind(f"{path}: too large for the memory, with {width}x{height} pixels. {reason}") from exc
+
+
+def _num_pixels(photo: Photo) -> int:
+    return photo.rgb.shape[0] * photo.rgb.shape[1]
 
 
 def _check_edges(path: Path, photo: Photo) -> None:

@@ -375,13 +375,13 @@ class Run:
 
     # ---------------------------------------------------------------------------- helpers
     def say_forecast(self) -> None:
-        """Says what is ahead; makes extractor and matcher for that, so all weights are fetched before any work."""
+        """Says what is ahead, `CacheError` if that has no room; fetches the weights for it, so before any work."""
         components = self.extractor, self.matcher
         start = time.perf_counter()
         space = self.workspace
         files = Files(self.features_path, self.matches_path, space.pairs, space.database_identity)
-        if text := self.forecast.say(self.settings, *components, files):
-            self.observer.say(text)
+        for line in self.forecast.lines(self.settings, *components, files):
+            self.observer.say(line)
         self.early_s = time.perf_counter() - start
 
     def _remember(self, stage: str, count: int) -> None:

@@ -25,7 +25,7 @@ LAYERS = [
     {"manifest_comparison"},
     {"database_update", "doctor", "finer", "healer", "manifest"},
     {"workspace", "forecast"},
-    {"summary", "rates"},
+    {"summary", "rates", "room", "texture"},
     {"settings", "estimate"},
     {"diagnosis"},
     {"database_record", "healing", "remedies"},

@@ -35,8 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LgsfmError as exc:
         print(f"Error: {exc}", file=sys.stderr)
         return 1
-    except MemoryError:
-        print("Error: Memory ran out. What was finished is kept: the same command goes on from there.", file=sys.stderr)
+    except MemoryError:  # where no stage has a better word for it
+        print(
+            "Error: Not enough memory. What was finished is kept: go on with --quality low, or a smaller --max-edge-px "
+            "or --max-keypoints.",
+            file=sys.stderr,
+        )
         return 1
     except BrokenPipeError:  # whoever read the result has read enough, as in `lgsfm ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it ends

@@ -27,7 +27,15 @@ __all__ = [
     "resolve_device",
 ]
 
-NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")  # in errors of torch
+NO_MEMORY = (  # in errors of torch; a thread needs memory for its stack
+    "out of memory",
+    "out_of_memory",
+    "allocate memory",
+    "not enough memory",
+    "alloc_failed",
+    "bad_alloc",
+    "start new thread",
+)
 MOST_AT_ONCE = 8  # things at work at once on a CPU: each has its own intermediate results in memory
 
 Item = TypeVar("Item")
