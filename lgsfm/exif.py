@@ -178,7 +178,7 @@ def exif_of(stream: BinaryIO | None, xmp: bytes = b"") -> Exif:
         model=_text(tags.get(_BASE.Model)),
         focal_mm=_positive(tags.get(_BASE.FocalLength)),
         focal_35mm=_positive(tags.get(_BASE.FocalLengthIn35mmFilm)),
-        focal_plane_px_per_mm=resolution / mm_per_unit if resolution and mm_per_unit else None,
+        focal_plane_px_per_mm=_positive(resolution / mm_per_unit) if resolution and mm_per_unit else None,
         captured_size=(int(width), int(height)) if width and height and min(width, height) >= 1 else None,
         position=_position(tags),
         taken=_time(tags.get(_BASE.DateTimeOriginal)),

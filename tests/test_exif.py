@@ -159,6 +159,19 @@ def test_focal_lengths_that_no_lens_has_are_unknown(size):
     assert Exif(focal_35mm=800.0).focal_px(size) is not None  # a long lens, none the less
 
 
+def test_a_resolution_too_small_to_be_divided_is_none():
+    image = reopened(FocalPlaneXResolution=1.0, FocalLength=5.0, FocalPlaneResolutionUnit=2)
+    block = image.info["exif"]
+    order = ">" if b"MM" in block[:8] else "<"
+    entry = struct.pack(f"{order}HHI", BASE.FocalPlaneXResolution, 12, 1)
+    assert entry in block
+    at = 6 + struct.unpack_from(f"{order}I", block, block.index(entry) + 8)[0]
+    image.info["exif"] = block[:at] + struct.pack(f"{order}d", 5e-324) + block[at + 8 :]
+    exif = read_exif(image)
+    assert (exif.focal_mm, exif.focal_plane_px_per_mm) == (5.0, None)
+    assert exif.focal_px((640, 480)) is None
+
+
 @pytest.mark.parametrize("written", [0.5, 1e-10, 2.0**-40])
 def test_a_captured_size_below_one_pixel_is_none(written):
     exif = read_exif(reopened(ExifImageWidth=IFDRational(written), ExifImageHeight=480, FocalLengthIn35mmFilm=28))
