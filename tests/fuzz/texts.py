@@ -31,23 +31,15 @@ __all__ = ["KINDS", "text", "text_case"]
 MEMORY_BYTES = 256 << 20
 NAMES = ["a.jpg", "b.jpg", "sub dir/é c.jpg", "#d.png"]
 WORDS = (
-    "", "0", "-1", "nan", "NaN", "Infinity", "1e400", "1e-400", "-0.0", "9" * 30, "9" * 5000, "true", "null", "[]", "{}", '"x"',
-    "[" * 3000, "../../etc/passwd", "/etc/passwd", "C:\\x", "\0", "\x1b[2J", "\t", " ", "\r\n", "\u2028", "#", "é", "*", "0x10",
-)  # fmt: skip
-VALUES = (None, True, 0, 1, -1, 0.5, 2**31, 2**63, 10**30, 10**400, 1e308, float("nan"), float("inf"), "", "x", "float16", [], {},
-    [1], ["x"], [[]], [2**40] * 4, [1.5] * 4, [True] * 4, {"model_type": "aliked"}, {"model_type": []}, {"images": 1})  # fmt: skip
-MORE_KEYS = (
-    "auto_map",
-    "trust_remote_code",
-    "torch_dtype",
-    "model_type",
-    "size",
-    "images",
-    "__class__",
-    "check",
-    "self",
-    "",
+    *("", "0", "-1", "nan", "NaN", "Infinity", "1e400", "1e-400", "-0.0", "9" * 30, "9" * 5000, "0x10", "true", "null"),
+    *("[]", "{}", '"x"', "[" * 3000, "../../etc/passwd", "/etc/passwd", "C:\\x", "\0", "\x1b[2J", "\t", " ", "\r\n"),
+    *("\u2028", "#", "é", "*"),
 )
+VALUES: tuple[Any, ...] = (
+    *(None, True, 0, 1, -1, 0.5, 2**31, 2**63, 10**30, 10**400, 1e308, float("nan"), float("inf"), "", "x", "float16"),
+    *([], {}, [1], ["x"], [[]], [2**40] * 4, [1.5] * 4, [True] * 4, {"model_type": "aliked"}, {"model_type": []}),
+)
+MORE_KEYS = ("auto_map", "trust_remote_code", "torch_dtype", "model_type", "size", "images", "__class__", "check", "")
 
 
 def originals() -> dict[str, str]:
