@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .errors import LgsfmError as LgsfmError
     from .evaluation import evaluate as evaluate
     from .extraction import extract_features as extract_features
-    from .images import list_images as list_images
+    from .image_files import list_images as list_images
     from .images import read_photo as read_photo
     from .localization import Localizer as Localizer
     from .localization import localize as localize
@@ -66,7 +66,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "examine": "doctor",
     "extract_features": "extraction",
-    "list_images": "images",
+    "list_images": "image_files",
     "localize": "localization",
     "map_database": "mapping",
     "match": "matchers",

@@ -19,10 +19,15 @@ NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file as a whole, whoever else does so at the same time. Raises `CacheError` if that fails."""
+    """Writes a file as a whole, whoever else does so at the same time; a link in its place is replaced, not followed.
+
+    Raises `CacheError` if that fails.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "x", encoding="utf-8") as file:  # "x": never through a link that lies there
+            file.write(text)
         os.replace(temporary, path)
     except OSError as exc:
         with suppress(OSError):

@@ -42,14 +42,18 @@ LAYERS = [
     {"weights"},
     {"observer"},
     {"types"},
-    {"exif", "mask_pixels", "options"},
+    {"decoding"},
+    {"image_checks"},
+    {"image_headers"},
+    {"exif", "image_files", "mask_pixels", "options"},
+    {"tiff_tags"},
     {"errors"},
 ]
 COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 
 HOMES = {  # dependency -> the modules (or packages) that may import it
-    "PIL": {"images", "exif", "drawing", "hf"},
-    "cv2": {"images", "extractors.sift", "estimators.opencv", "drawing", "rendering"},
+    "PIL": {"image_headers", "decoding", "exif", "drawing", "hf"},
+    "cv2": {"images", "image_headers", "decoding", "extractors.sift", "estimators.opencv", "drawing", "rendering"},
     "h5py": {"store"},
     "networkx": {"view_graph"},
     "poselib": {"estimators.poselib"},

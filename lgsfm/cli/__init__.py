@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from typing import Any
 
 from .. import __version__
@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _termination():
             return _run(argv)
     except LgsfmError as exc:
-        print(f"Error: {exc}", file=sys.stderr)
+        from .terminal import printable
+
+        print(f"Error: {printable(str(exc))}", file=sys.stderr)
         return 1
     except MemoryError:  # where no stage has a better word for it
         print(
@@ -58,12 +60,15 @@ def _run(argv: Sequence[str] | None) -> int:
     _on_termination()  # again: pycolmap has put a handler in the place of ours that prints stack traces
     arguments = parser.parse_args(argv)
     is_quiet = getattr(arguments, "quiet", False)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("lgsfm").setLevel(logging.ERROR if is_quiet else logging.INFO)
-    from .terminal import Terminal
+    from .terminal import PrintableFormatter, PrintableStream, Terminal
 
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("lgsfm").setLevel(logging.ERROR if is_quiet else logging.INFO)
     terminal = Terminal(is_quiet)
-    with closing(terminal):
+    out: Any = PrintableStream(sys.stdout) if sys.stdout.isatty() else sys.stdout  # a file gets every byte
+    with closing(terminal), redirect_stdout(out):
         code = arguments.command(arguments, terminal)
         sys.stdout.flush()
     return code or 0

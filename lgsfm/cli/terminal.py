@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
 from ..observer import Observer
 from ..types import Progress
 
-__all__ = ["Terminal"]
+__all__ = ["PrintableFormatter", "PrintableStream", "Terminal", "printable"]
 
 UNITS = {
     "extract": "photo",
@@ -27,6 +29,37 @@ UNITS = {
 }
 
 
+# Controls but for tab and newline; and what ends lines or turns the direction of writing
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """The text with the characters escaped that would control a terminal: names in files of others may have any."""
+    return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Log lines that control no terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return printable(super().format(record))
+
+
+class PrintableStream:
+    """A stream to a terminal, over which `printable` text goes."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes what is printable."""
+        return self.stream.write(printable(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 class Terminal(Observer):
     """Lines and progress bars on stderr."""
 
@@ -38,7 +71,7 @@ class Terminal(Observer):
         """One line, above the bars."""
         if not self.quiet:
             with _while_anybody_listens():
-                tqdm.write(text, file=sys.stderr)
+                tqdm.write(printable(text), file=sys.stderr)
 
     def progress(self, stage: str) -> Progress | None:
         """A bar with rate and remaining time, which appears with the first report; each call begins a new one."""
