@@ -57,6 +57,11 @@ class Features:
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    @property
+    def nbytes(self) -> int:
+        """The size of the arrays."""
+        return self.keypoints.nbytes + self.descriptors.nbytes + self.scores.nbytes
+
     def subset(self, chosen: np.ndarray) -> Features:
         """Some of the keypoints, by their (K,) indices in the order wanted, or by an (N,) mask."""
         return replace(
@@ -104,6 +109,11 @@ class Matches:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the arrays."""
+        return self.indices.nbytes + self.scores.nbytes
 
     @classmethod
     def empty(cls, sources: tuple[str, str] = ("", "")) -> Matches:
