@@ -12,18 +12,33 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from .errors import CacheError, DamageError
 
-__all__ = ["COMPLETE", "READING_ERRORS", "has_attribute", "Room", "one_line", "open_file", "read_array", "set_aside", "sync", "text_attribute", "walk"]
+__all__ = [
+    "COMPLETE",
+    "READING_ERRORS",
+    "Room",
+    "has_attribute",
+    "one_line",
+    "open_file",
+    "read_array",
+    "read_attribute",
+    "set_aside",
+    "sync",
+    "text_attribute",
+    "walk",
+]
 
 MARGIN_BYTES = 1 << 18  # for the tables of a file, beside the data of an entry
 FREE_BYTES = 1 << 24  # that a disk keeps free
@@ -164,29 +179,34 @@ def has_attribute(parent: h5py.Group, path: str, name: str) -> bool:
     return link in parent.id and h5py.h5a.exists(parent.id, name.encode(), obj_name=link)
 
 
-def text_attribute(parent: h5py.Group, path: str, name: str) -> str:
-    """The value of an attribute as text."""
+def read_attribute(parent: h5py.Group, path: str, name: str) -> Any:
+    """The value of an attribute that is one text, number or bytes."""
     attribute = h5py.h5a.open(parent.id, name.encode(), obj_name=path.encode())
+    if attribute.shape != ():
+        raise ValueError(f"{name} is no single value")
     value = np.empty((), attribute.dtype)
     attribute.read(value)
-    found = value[()]
+    return value[()]
+
+
+def text_attribute(parent: h5py.Group, path: str, name: str) -> str:
+    """The value of an attribute as text."""
+    found = read_attribute(parent, path, name)
     return found.decode() if isinstance(found, bytes) else str(found)
 
 
 def read_array(group: h5py.Group, name: str) -> np.ndarray:
-    """An array of numbers. Raises ValueError if it would not fit into the file: a damaged shape is not believed."""
-    dataset = group[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf":
+    """An array of numbers. Raises ValueError if less of it is stored than it says: a damaged shape is not believed."""
+    dataset = h5py.h5d.open(group.id, name.encode())
+    shape, dtype = dataset.shape, dataset.dtype
+    if dtype.kind not in "iuf" or None in shape:
         raise ValueError(f"{name} is no array of numbers")
-    if dataset.size * dataset.dtype.itemsize > dataset.id.get_storage_size() or dataset.chunks:
-        raise ValueError(f"{name} is larger than what is stored of it")
-    if dataset.size and (dataset.id.get_offset() or 0) + dataset.id.get_storage_size() > _size(dataset.file):
-        raise ValueError(f"{name} is cut off")
-    return dataset[()]
-
-
-def _size(file: h5py.File) -> int:
-    return os.fstat(file.id.get_vfd_handle()).st_size
+    if math.prod(shape) * dtype.itemsize != dataset.get_storage_size() or (0 not in shape and not dataset.get_offset()):
+        raise ValueError(f"{name} is not as large as what is stored of it")
+    array = np.empty(shape, dtype)
+    if array.size:
+        dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
+    return array
 
 
 def walk(

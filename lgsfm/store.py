@@ -34,6 +34,7 @@ from .hdf5 import (
     one_line,
     open_file,
     read_array,
+    read_attribute,
     set_aside,
     sync,
     text_attribute,
@@ -245,7 +246,7 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
                 group = None
             else:
                 value, parts = self._read(group)
-                mark = group.attrs[COMPLETE]
+                mark = read_attribute(group, ".", COMPLETE)
                 if isinstance(mark, bytes) and mark != _hash(path, parts):
                     raise ValueError("its content is not what was written")
         if group is None:
@@ -256,7 +257,7 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
         """Whether an entry carries a hash of its content, which reading compares; those of older versions do not."""
         path = self._path(key)
         with self._reading(path):
-            return isinstance(self.file[path].attrs[COMPLETE], bytes)
+            return isinstance(read_attribute(self.file, path, COMPLETE), bytes)
 
     def __setitem__(self, key: Key, value: Value) -> None:
         self.write_all({key: value})
@@ -383,16 +384,16 @@ class FeatureStore(_Store[str, Features]):
 
     def _read(self, group: h5py.Group) -> tuple[Features, Parts]:
         arrays = [read_array(group, name) for name in ("keypoints", "descriptors", "scores", "image_size")]
-        texts = [group.attrs[name] for name in ("extractor", "orientation", "source", "digest")]
+        texts = [text_attribute(group, ".", name) for name in FEATURE_TEXTS]
         keypoints, descriptors, scores, (width, height) = arrays
         value = Features(
             keypoints=keypoints,
             descriptors=np.ascontiguousarray(descriptors.T, dtype=np.float32),
             scores=scores,
             image_size=(int(width), int(height)),
-            extractor=str(texts[0]),
+            extractor=texts[0],
             orientation=int(texts[1]),
-            source=str(texts[2]),
+            source=texts[2],
         )
         return value, (*arrays, *texts)
 
@@ -421,7 +422,7 @@ class MatchStore(_Store[Pair, Matches]):
 
     def _read(self, group: h5py.Group) -> tuple[Matches, Parts]:
         indices, scores = read_array(group, "indices"), read_array(group, "scores")
-        sources = (str(group.attrs["source0"]), str(group.attrs["source1"]))
+        sources = (text_attribute(group, ".", "source0"), text_attribute(group, ".", "source1"))
         return Matches(indices, scores, sources), (indices, scores, *sources)
 
     def _write(self, group: h5py.Group, value: Matches) -> Parts:

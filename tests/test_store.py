@@ -174,7 +174,12 @@ def test_nothing_of_entries_written_together_is_there_before_all_are(kind, tmp_p
 
 
 def test_photos_in_folders_named_like_a_part_of_an_entry_are_listed(tmp_path):
-    names = ["scores/b.jpg", "sub/c.jpg", *(f"sub/{part}/a.jpg" for part in FeatureStore.members), "sub/scores/scores/d.jpg"]
+    names = [
+        "scores/b.jpg",
+        "sub/c.jpg",
+        *(f"sub/{part}/a.jpg" for part in FeatureStore.members),
+        "sub/scores/scores/d.jpg",
+    ]
     with FeatureStore(tmp_path / "s.h5", IDENTITY) as store:
         write_all(store, {name: features() for name in names})
         store.file.create_group("sub/killed.jpg")["scores"] = np.zeros(3)  # the writer was killed
