@@ -35,7 +35,7 @@ LAYERS = [
     {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
     {"registry", "store", "child", "poses", "files", "background", "machine", "masks", "rendering"},
-    {"database_reading", "model_files"},
+    {"database_reading", "hdf5", "model_files"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
     {"codebook", "images", "models"},
@@ -54,7 +54,7 @@ COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 HOMES = {  # dependency -> the modules (or packages) that may import it
     "PIL": {"image_headers", "decoding", "exif", "drawing", "hf"},
     "cv2": {"images", "image_headers", "decoding", "extractors.sift", "estimators.opencv", "drawing", "rendering"},
-    "h5py": {"store"},
+    "h5py": {"hdf5", "store"},
     "networkx": {"view_graph"},
     "poselib": {"estimators.poselib"},
     "pycolmap": {
