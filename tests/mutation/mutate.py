@@ -148,7 +148,7 @@ def _others(node: ast.AST) -> Iterator[ast.AST]:
             if not isinstance(test, ast.Compare):  # which has a fault of its own
                 changed.test = ast.UnaryOp(ast.Not(), test)
                 yield changed
-        case ast.Return(value=value) if value is not None and not _is_none(value):
+        case ast.Return(value=value) if value is not None and not _is_falsy(value):
             yield ast.Return(ast.Constant(None))
         case ast.Raise() | ast.Expr(value=ast.Call() | ast.YieldFrom()):
             yield ast.Pass()
@@ -158,8 +158,9 @@ def _others(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Break()
 
 
-def _is_none(value: ast.expr) -> bool:
-    return isinstance(value, ast.Constant) and value.value is None
+def _is_falsy(value: ast.expr) -> bool:
+    """Whether None in its place makes no difference to who asks for true or false."""
+    return isinstance(value, ast.Constant) and not value.value
 
 
 # --------------------------------------------------------------------------------- running
