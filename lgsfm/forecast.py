@@ -229,7 +229,7 @@ class Forecast:
             return _random_pairs(sorted(self.names))
         if not selected.is_file():
             return []
-        lines = _spread(selected.read_text(encoding="utf-8").splitlines(), SAMPLE)
+        lines = _spread(selected.read_text(encoding="utf-8").split("\n")[:-1], SAMPLE)  # names may hold other breaks
         return [(line.split("\t")[0], line.split("\t")[1]) for line in lines]
 
 

@@ -202,7 +202,7 @@ def _read_model(folder: Path) -> dict[str, CameraPose]:
 
 def _read_text(path: Path) -> dict[str, CameraPose]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: names may hold other breaks
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(f"Cannot read '{path}' as a text file of poses: {exc}.") from exc
     poses: dict[str, CameraPose] = {}
