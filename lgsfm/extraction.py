@@ -120,11 +120,15 @@ def extract_features(
         try:
             photo = result()
             _check_edges(image_dir / name, photo)
-            features = _extracted(extractor, photo, image_dir / name, largest)
-        except MemoryShortageError:
-            raise
         except InputError as exc:
             return exc
+        try:
+            features = extract_visible(extractor, photo)
+        except (MemoryShortageError, MemoryError) as exc:
+            problem = _too_large(image_dir / name, photo, exc)
+            if 0 < largest < _num_pixels(photo):  # this one alone
+                return InputError(problem)
+            raise MemoryShortageError(problem) from exc
         largest = max(largest, _num_pixels(photo))
         return features
 
@@ -164,20 +168,10 @@ def _each(function: Callable[[Item], Result], items: Iterable[Item], at_once: in
         yield from on_all_cores(function, block)
 
 
-def _extracted(extractor: Extractor, photo: Photo, path: Path, largest: int) -> Features:
-    """The features of a photo.
-
-    Raises:
-        MemoryShortageError: memory is short for a photo that is no larger than others, of ``largest`` pixels.
-        InputError: it is short for this one alone, since it is larger.
-    """
-    try:
-        return extract_visible(extractor, photo)
-    except (MemoryShortageError, MemoryError) as exc:
-        height, width = photo.rgb.shape[:2]
-        reason = str(exc) or "Not enough memory. What is finished is kept: go on with a smaller --max-edge-px."
-        kind = InputError if 0 < largest < _num_pixels(photo) else MemoryShortageError
-        raise kind(f"{path}: too large for the memory, with {width}x{height} pixels. {reason}") from exc
+def _too_large(path: Path, photo: Photo, exc: Exception) -> str:
+    height, width = photo.rgb.shape[:2]
+    reason = str(exc) or "Not enough memory. What is finished is kept: go on with a smaller --max-edge-px."
+    return f"{path}: too large for the memory, with {width}x{height} pixels. {reason}"
 
 
 def _num_pixels(photo: Photo) -> int:
