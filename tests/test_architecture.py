@@ -18,7 +18,7 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"localization"},
+    {"citing", "exporting", "localization"},
     {"finished"},
     {"pipeline", "pair", "speed"},
     {"run"},
@@ -42,14 +42,14 @@ LAYERS = [
     {"observer"},
     {"types"},
     {"exif", "mask_pixels", "options"},
-    {"errors"},
+    {"citations", "errors"},
 ]
 COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 
 HOMES = {  # dependency -> the modules (or packages) that may import it
     "PIL": {"images", "exif", "drawing", "hf"},
     "cv2": {"images", "extractors.sift", "estimators.opencv", "drawing", "rendering"},
-    "h5py": {"store"},
+    "h5py": {"store", "exporting.hloc"},
     "networkx": {"view_graph"},
     "poselib": {"estimators.poselib"},
     "pycolmap": {
@@ -57,6 +57,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
         "camera_groups",
         "cameras",
         "estimators.colmap",
+        "exporting",
         "localization",
         "mapping",
         "poses",

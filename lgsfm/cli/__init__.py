@@ -96,7 +96,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from .bench import add_commands as add_bench_commands
+    from .cite import add_commands as add_cite_commands
     from .doctor import add_commands as add_doctor_commands
+    from .export import add_commands as add_export_commands
     from .localize import add_commands as add_localize_commands
     from .pair import add_commands as add_pair_commands
     from .reconstruction import add_commands as add_reconstruction_commands
@@ -113,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     add_doctor_commands(commands)
     add_pair_commands(commands)
     add_localize_commands(commands)
+    add_export_commands(commands)
+    add_cite_commands(commands)
     add_bench_commands(commands)
     add_weights_commands(commands)
     return parser

@@ -1,0 +1,71 @@
+"""Photos without lens distortion, and the model that is of them: PINHOLE cameras, for programs that know no others."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+
+from ..child import run_in_child
+from ..errors import ReconstructionError
+from ..poses import read_reconstruction
+from .photos import clear_orientation
+from .scene import Scene, flat_names
+
+__all__ = ["undistort"]
+
+
+def undistort(scene: Scene, folder: Path, *, max_edge_px: int = 0) -> pycolmap.Reconstruction:
+    """Writes the photos of a model without distortion to ``folder/images``, without sub-folders or EXIF orientation.
+
+    Args:
+        scene: the model and its photos.
+        folder: which is there.
+        max_edge_px: of the pictures; 0 leaves the size.
+
+    Returns:
+        The model of these pictures, with their names; its keypoints are undistorted, too.
+
+    Raises:
+        InputError: a photo is missing or of another size.
+        ReconstructionError: COLMAP fails of one.
+    """
+    for name in scene.names:
+        scene.photo(name)
+    work = folder / "undistorted"
+    log = folder / "colmap.log"
+    arguments = {
+        "target": str(work),
+        "model": str(scene.workspace.sparse / str(scene.number)),
+        "photos": str(scene.image_dir),
+        "max_edge_px": max_edge_px,
+    }
+    run_in_child("lgsfm.exporting.undistortion:undistort_in_child", arguments, log)
+    model = read_reconstruction(work / "sparse")
+    flat = flat_names(scene.names)
+    (folder / "images").mkdir()
+    for image in model.images.values():
+        source = work / "images" / image.name
+        if not source.is_file():
+            last = log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise ReconstructionError(f"COLMAP did not undistort the photo {image.name}. It says: {' '.join(last)}")
+        target = folder / "images" / flat[image.name]
+        source.rename(target)
+        clear_orientation(target)
+        image.name = flat[image.name]
+    shutil.rmtree(work)
+    log.unlink()
+    return model
+
+
+def undistort_in_child(
+    report: Callable[[int, int], None], target: str, model: str, photos: str, max_edge_px: int
+) -> dict[str, Any]:
+    """What runs in a process of its own, which COLMAP may abort."""
+    options = pycolmap.UndistortCameraOptions(max_image_size=max_edge_px or -1)
+    Path(target).mkdir()
+    pycolmap.undistort_images(target, model, photos, undistort_options=options)
+    return {}
