@@ -1,7 +1,7 @@
 """A model in metres on the earth: the similarity that brings its cameras nearest to the GPS positions of the photos.
 
 The frame is ENU: x east, y north, z up, in metres about an origin on WGS84. GPS is off by metres, and some positions
-by far more; altitudes of phones above all. So: RANSAC, then least squares over those that agree, a few times.
+by far more; altitudes of phones above all. So: what most of them agree on, then least squares over these.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import pycolmap
 
 from ..errors import InputError
+from ..evaluation import Similarity, robust_similarity
 from ..exif import GpsPosition
 from ..images import read_header
 from .directions import mean_up
@@ -20,9 +21,6 @@ from .scene import Scene
 
 __all__ = ["Alignment", "align", "gps_positions"]
 
-ROUNDS = 10
-AGREE = 3.0  # times the median residual: what still counts as agreeing
-LEAST_M = 0.05  # residuals below are no reason to distrust a position
 LINE_SHARE = 0.02  # cameras lie on a line if they stray from it by less than this share of their extent
 
 
@@ -76,7 +74,7 @@ def align(scene: Scene, *, gps_error_m: float, has_altitude: bool) -> Alignment:
 
     Args:
         scene: the model; positions are in the EXIF data of its photos.
-        gps_error_m: how far off a position may be [m].
+        gps_error_m: how far off half of the positions may be [m].
         has_altitude: whether altitudes are believed; else all photos count as of one height.
 
     Raises:
@@ -89,15 +87,17 @@ def align(scene: Scene, *, gps_error_m: float, has_altitude: bool) -> Alignment:
             f"'{scene.image_dir}'); three are needed to place it on the earth."
         )
     wanted = _filled(list(known.values()), has_altitude)
-    origin = tuple(np.median(wanted, axis=0).tolist())
-    targets = pycolmap.GPSTransform(pycolmap.GPSTransformEllipsoid.WGS84).ellipsoid_to_enu(wanted, *origin)
+    transform = pycolmap.GPSTransform(pycolmap.GPSTransformEllipsoid.WGS84)
+    origin = _median_place(wanted, transform)
+    targets = transform.ellipsoid_to_enu(wanted, *origin)
     centres = np.array([image.projection_center() for image in scene.images if image.name in known])
     motion, agrees = _robust(centres, targets, gps_error_m)
     on_line = _is_line(targets[agrees])
     if on_line:
         motion = _levelled(motion, centres[agrees], mean_up(scene))
-    residuals = _moved(motion, centres) - targets
-    return Alignment(motion, origin, list(known), residuals, agrees, on_line)
+    residuals = motion(centres) - targets
+    enu_from_model = pycolmap.Sim3d(motion.scale, pycolmap.Rotation3d(motion.rotation), motion.translation)
+    return Alignment(enu_from_model, origin, list(known), residuals, agrees, on_line)
 
 
 def _filled(positions: list[GpsPosition], has_altitude: bool) -> np.ndarray:
@@ -115,35 +115,18 @@ def _filled(positions: list[GpsPosition], has_altitude: bool) -> np.ndarray:
     return np.array(rows, float)
 
 
-def _robust(sources: np.ndarray, targets: np.ndarray, gps_error_m: float) -> tuple[pycolmap.Sim3d, np.ndarray]:
+def _robust(sources: np.ndarray, targets: np.ndarray, gps_error_m: float) -> tuple[Similarity, np.ndarray]:
     """The similarity targets_from_sources, and which rows (N,) bool agree with it."""
-    extent = float(np.linalg.norm(np.ptp(targets, axis=0)))
-    options = pycolmap.RANSACOptions(max_error=gps_error_m, min_num_trials=1000, random_seed=0)
-    motion = pycolmap.estimate_sim3d_robust(sources, targets, options)
-    found = motion["tgt_from_src"] if isinstance(motion, dict) else motion
-    if found is None or extent < gps_error_m / 10 or not found.scale > 0:
+    spread = float(np.median(np.linalg.norm(targets - np.median(targets, axis=0), axis=1)))
+    found, agrees = robust_similarity(sources, targets)
+    error = float(np.median(np.linalg.norm(found(sources) - targets, axis=1)))
+    if error > min(gps_error_m, spread / 2) or not found.scale > 0 or not spread:
         raise InputError(
-            f"The GPS positions, over {extent:.1f} m, do not fit the model within {gps_error_m:g} m. If they are known "
-            "to be worse, say --gps-error-m; wrong heights are left out by --no-gps-altitude."
+            f"The GPS positions do not fit the model: they are {spread:.1f} m from their middle, and {error:.1f} m off "
+            "after the best alignment (medians). If they are so bad, a higher --gps-error-m takes them; wrong heights "
+            "are left out by --no-gps-altitude."
         )
-    agrees = np.linalg.norm(_moved(found, sources) - targets, axis=1) <= gps_error_m
-    for _ in range(ROUNDS):
-        refined = pycolmap.estimate_sim3d(sources[agrees], targets[agrees])
-        if refined is None:
-            break
-        found = refined
-        errors = np.linalg.norm(_moved(found, sources) - targets, axis=1)
-        limit = min(max(AGREE * float(np.median(errors[agrees])), LEAST_M), gps_error_m)
-        before, agrees = agrees, errors <= limit
-        if (agrees == before).all() or agrees.sum() < 3:
-            agrees = agrees if agrees.sum() >= 3 else before
-            break
     return found, agrees
-
-
-def _moved(motion: pycolmap.Sim3d, points: np.ndarray) -> np.ndarray:
-    matrix = motion.matrix()
-    return points @ matrix[:, :3].T + matrix[:, 3]
 
 
 def _is_line(points: np.ndarray) -> bool:
@@ -151,15 +134,22 @@ def _is_line(points: np.ndarray) -> bool:
     return bool(spread[1] < LINE_SHARE * spread[0])
 
 
-def _levelled(motion: pycolmap.Sim3d, sources: np.ndarray, up: np.ndarray) -> pycolmap.Sim3d:
+def _levelled(motion: Similarity, sources: np.ndarray, up: np.ndarray) -> Similarity:
     """The motion, turned about the line on which the cameras lie until ``up`` of the model is as near z as it gets."""
-    moved = _moved(motion, sources)
+    moved = motion(sources)
     centre = moved.mean(0)
     axis = np.linalg.svd(moved - centre)[2][0]
-    current = motion.rotation.matrix() @ up
-    z = np.array([0.0, 0.0, 1.0])
+    current, z = motion.rotation @ up, np.array([0.0, 0.0, 1.0])
     here, there = current - axis * (axis @ current), z - axis * (axis @ z)
     angle = float(np.arctan2(axis @ np.cross(here, there), here @ there))
     turn = pycolmap.Rotation3d(angle * axis).matrix()
-    matrix = motion.matrix()
-    return pycolmap.Sim3d(np.hstack([turn @ matrix[:, :3], (turn @ (matrix[:, 3] - centre) + centre)[:, None]]))
+    return Similarity(motion.scale, turn @ motion.rotation, turn @ (motion.translation - centre) + centre)
+
+
+def _median_place(places: np.ndarray, transform: pycolmap.GPSTransform) -> tuple[float, float, float]:
+    """The one of these places (N, 3) latitude, longitude, altitude that is nearest to their median in space, where
+    there is no date line."""
+    points = transform.ellipsoid_to_ecef(places)
+    nearest = np.argmin(np.linalg.norm(points - np.median(points, axis=0), axis=1))
+    latitude, longitude, altitude = places[nearest].tolist()
+    return latitude, longitude, altitude

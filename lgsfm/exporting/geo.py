@@ -23,7 +23,7 @@ __all__ = ["GeoOptions", "feature_collection", "write_geo"]
 class GeoOptions(Options):
     """Options of the format."""
 
-    gps_error_m: float = option(10.0, "geo: how far off a GPS position may be, in metres", minimum=0.01)
+    gps_error_m: float = option(10.0, "geo: how far off half of the GPS positions may be, in metres", minimum=0.01)
     gps_altitude: bool = option(True, "geo: believe the altitudes, too; without, all photos count as of one height")
 
 

@@ -16,16 +16,17 @@ import numpy as np
 import pycolmap
 
 from ..errors import InputError
+from ..images import read_photo
 from ..observer import Observer
 from ..options import Options, option
 from .directions import frusta_size, mean_up
-from .scene import Scene, flat_names
+from .scene import Scene
 from .undistortion import undistort
 
 __all__ = ["RerunOptions", "write_recording"]
 
 TIMELINE = "photo"
-MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp"}  # else JPEG
+MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}  # that the viewer decodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,6 @@ def write_recording(scene: Scene, path: Path, options: RerunOptions, observer: O
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True) as work:
         folder = Path(work)
         pictures = undistort(scene, folder, max_edge_px=options.picture_edge_px) if options.pictures else None
-        names = flat_names(scene.names)
         progress = observer.progress("export")
         for number, image in enumerate(scene.images):
             recording.set_time(TIMELINE, sequence=number)
@@ -56,9 +56,8 @@ def write_recording(scene: Scene, path: Path, options: RerunOptions, observer: O
             seen = shown.points2D if pictures else ()
             keypoints = [point.xy for point in seen if point.has_point3D()]
             if pictures:
-                file = folder / "images" / names[image.name]
-                media_type = MEDIA_TYPES.get(file.suffix.lower(), "image/jpeg")
-                recording.log("world/photo", rr.EncodedImage(contents=file.read_bytes(), media_type=media_type))
+                file = folder / "images" / shown.name
+                recording.log("world/photo", _picture(rr, file))
             recording.log("world/photo/keypoints", rr.Points2D(np.array(keypoints).reshape(-1, 2)))
             recording.log("world/photo", rr.AnyValues(image=image.name))
             if progress:
@@ -73,6 +72,14 @@ def _rerun() -> Any:
         return import_module("rerun")
     except ImportError as exc:
         raise InputError(f"The format rerun needs the package rerun-sdk ({exc}): pip install rerun-sdk") from exc
+
+
+def _picture(rr: Any, file: Path) -> Any:
+    """An image file as it is, where the viewer reads its format."""
+    media_type = MEDIA_TYPES.get(file.suffix.lower())
+    if media_type:
+        return rr.EncodedImage(contents=file.read_bytes(), media_type=media_type)
+    return rr.Image(read_photo(file, orientation=1).rgb).compress(jpeg_quality=90)
 
 
 def _log_scene(rr: Any, recording: Any, scene: Scene) -> None:
