@@ -120,11 +120,13 @@ def _robust(sources: np.ndarray, targets: np.ndarray, gps_error_m: float) -> tup
     spread = float(np.median(np.linalg.norm(targets - np.median(targets, axis=0), axis=1)))
     found, agrees = robust_similarity(sources, targets)
     error = float(np.median(np.linalg.norm(found(sources) - targets, axis=1)))
-    if error > min(gps_error_m, spread / 2) or not found.scale > 0 or not spread:
+    figures = f"half of them are within {spread:.1f} m of their middle, and more than {error:.1f} m off at best"
+    heights = "If it is the heights that are wrong: --no-gps-altitude."
+    if error > spread / 2 or not found.scale > 0 or not spread:
+        raise InputError(f"The GPS positions are too coarse to place this model on the earth: {figures}. {heights}")
+    if error > gps_error_m:
         raise InputError(
-            f"The GPS positions do not fit the model: they are {spread:.1f} m from their middle, and {error:.1f} m off "
-            "after the best alignment (medians). If they are so bad, a higher --gps-error-m takes them; wrong heights "
-            "are left out by --no-gps-altitude."
+            f"The GPS positions do not fit the model within --gps-error-m {gps_error_m:g}: {figures}. {heights}"
         )
     return found, agrees
 

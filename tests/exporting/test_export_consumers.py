@@ -108,7 +108,7 @@ def read_recording(path) -> dict[str, list]:
     for part in chunk.RrdReader(path).stream():
         rows = part.to_record_batch()
         order = rows.column("photo").to_pylist() if "photo" in rows.schema.names else [-1] * rows.num_rows
-        for name in set(rows.schema.names) - {"photo"}:
+        for name in set(rows.schema.names) - {"photo", "log_time"}:
             values = zip(order, rows.column(name).to_pylist(), strict=True)
             found.setdefault(f"{part.entity_path}:{name}", []).extend(row for row in values if row[1] is not None)
     return {name: [value for _, value in sorted(rows, key=lambda row: row[0])] for name, rows in found.items()}

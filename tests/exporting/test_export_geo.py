@@ -142,8 +142,13 @@ def test_what_cannot_be_placed_is_said(tmp_path):
     with pytest.raises(InputError, match="2 of 10 photos in the model have a GPS position"):
         export(world.output, "geo")
     same = make_world(tmp_path / "same", names=NAMES, exif=lambda *_: {"gps": gps_tags(*ORIGIN)})
-    with pytest.raises(InputError, match="do not fit the model"):
+    with pytest.raises(InputError, match="too coarse"):
         export(same.output, "geo")
+    rng = np.random.default_rng(3)
+    off = make_world(tmp_path / "off", names=NAMES, exif=located({name: rng.normal(0, 20, 3) for name in NAMES}))
+    with pytest.raises(InputError, match="--gps-error-m 10"):
+        export(off.output, "geo")
+    assert export(off.output, "geo", gps_error_m=50.0).num_images == len(NAMES)
 
 
 def test_a_model_on_the_earth_is_exported_like_others(tmp_path):
