@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar, get_type_hints
 from . import weights
 from .camera_groups import CameraOptions
 from .database import VerificationOptions
-from .errors import InputError, unknown_name
+from .errors import InputError, WeightsError, unknown_name
 from .extractors import Extractor, ExtractorOptions
 from .healing import HealingOptions, parse_budget
 from .mapping import MappingOptions
@@ -62,7 +62,8 @@ class ComponentOptions(Options):
     """Which networks work, and where they and their weights are found."""
 
     features: str = option(
-        "auto", "auto, or the name of an extractor; auto: SuperPoint if its weights are here, else ALIKED"
+        "auto",
+        "auto, or the name of an extractor; auto: SuperPoint if its weights are here and not --commercial, else ALIKED",
     )
     matcher: str = option("auto", "auto, or the name of a matcher; auto: what fits the features best")
     quality: str = option("medium", "preset of image size and number of keypoints", choices=QUALITIES)
@@ -70,6 +71,7 @@ class ComponentOptions(Options):
     threads: int = option(-1, "CPU threads of the networks and of the mapper; -1 takes all cores", minimum=-1)
     weights_dir: str = option("", "folder that holds the weights of the networks")
     offline: bool = option(False, "never use the network")
+    commercial: bool = option(False, "refuse weights that are not for commercial use")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,7 +191,10 @@ class ComponentSettings:
         folder = Path(self.run.weights_dir) if self.run.weights_dir else None
 
         def fetch(model: str) -> weights.WeightFile:
-            return weights.fetch(model, weights_dir=folder, offline=self.run.offline, progress=progress)
+            run = self.run
+            return weights.fetch(
+                model, weights_dir=folder, offline=run.offline, commercial=run.commercial, progress=progress
+            )
 
         return fetch
 
@@ -296,6 +301,12 @@ class Settings(ComponentSettings):
     def make_retriever(self) -> Retriever:
         """The retriever for pair selection."""
         component = component_class("retriever", self.run.retriever)
+        allows = getattr(component, "allows_commercial_use", None)
+        if self.run.commercial and allows is not None and not allows(self._retriever_options()):
+            raise WeightsError(
+                f"Nothing says that the weights of --retriever {self.run.retriever}, as it is chosen, are for "
+                "commercial use, and --commercial was said. Take --retriever asmk, which needs none."
+            )
         place = {"device": self.run.device, "offline": self.run.offline} if looks_at_photos(component) else {}
         return component(self._retriever_options(), **place)
 
@@ -356,6 +367,8 @@ def choose_features(run: ComponentOptions) -> tuple[str, str]:
     """The extractor's name and why it was chosen."""
     if run.features != "auto":
         return run.features, "asked for"
+    if run.commercial:
+        return "aliked", "its weights are for commercial use"
     folder = Path(run.weights_dir) if run.weights_dir else None
     missing = [name for name in ("superpoint", "lightglue-superpoint") if not weights.is_put_in_place(name, folder)]
     if missing:

@@ -18,7 +18,7 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"localization"},
+    {"citing", "exporting", "localization"},
     {"finished"},
     {"pipeline", "pair", "speed"},
     {"run"},
@@ -47,14 +47,14 @@ LAYERS = [
     {"image_headers"},
     {"exif", "image_files", "mask_pixels", "options"},
     {"tiff_tags"},
-    {"errors"},
+    {"citations", "errors"},
 ]
 COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 
 HOMES = {  # dependency -> the modules (or packages) that may import it
     "PIL": {"image_headers", "decoding", "exif", "drawing", "hf"},
     "cv2": {"images", "image_headers", "decoding", "extractors.sift", "estimators.opencv", "drawing", "rendering"},
-    "h5py": {"hdf5", "store"},
+    "h5py": {"hdf5", "store", "exporting.hloc"},
     "networkx": {"view_graph"},
     "poselib": {"estimators.poselib"},
     "pycolmap": {
@@ -62,6 +62,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
         "camera_groups",
         "cameras",
         "estimators.colmap",
+        "exporting",
         "localization",
         "mapping",
         "poses",

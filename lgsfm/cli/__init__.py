@@ -108,7 +108,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from .bench import add_commands as add_bench_commands
+    from .cite import add_commands as add_cite_commands
     from .doctor import add_commands as add_doctor_commands
+    from .export import add_commands as add_export_commands
     from .localize import add_commands as add_localize_commands
     from .manifest import add_commands as add_manifest_commands
     from .pair import add_commands as add_pair_commands
@@ -127,6 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     add_manifest_commands(commands)
     add_pair_commands(commands)
     add_localize_commands(commands)
+    add_export_commands(commands)
+    add_cite_commands(commands)
     add_bench_commands(commands)
     add_weights_commands(commands)
     return parser

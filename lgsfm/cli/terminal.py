@@ -23,6 +23,7 @@ UNITS = {
     "match": "pair",
     "map": "photo",
     "localize": "photo",
+    "export": "photo",
     "show": "pair",
     "weights": "B",
     "bench": "%",
