@@ -9,6 +9,7 @@ OUT/prematches-<matcher>-<hash>.h5    the same of few keypoints, which select pa
 OUT/database.db  database.json        verified matches; what they were made of
 OUT/sparse/0, 1, ...                  models, the best one first
 OUT/summary.json  options.json        what came out, what was asked for
+OUT/report.html                       all of it for people, see `lgsfm.report`
 OUT/colmap.log                        what COLMAP printed; before some megabytes ago, colmap.log.before
 """
 
@@ -148,6 +149,11 @@ class Workspace:
     def options(self) -> Path:
         """What was asked for."""
         return self.root / "options.json"
+
+    @property
+    def report(self) -> Path:
+        """All of it for people."""
+        return self.root / "report.html"
 
     @property
     def log(self) -> Path:

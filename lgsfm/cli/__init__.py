@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     from .localize import add_commands as add_localize_commands
     from .pair import add_commands as add_pair_commands
     from .reconstruction import add_commands as add_reconstruction_commands
+    from .report import add_commands as add_report_commands
     from .weights import add_commands as add_weights_commands
 
     parser = _Parser(
@@ -111,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_reconstruction_commands(commands)
     add_doctor_commands(commands)
+    add_report_commands(commands)
     add_pair_commands(commands)
     add_localize_commands(commands)
     add_bench_commands(commands)
