@@ -17,6 +17,7 @@ __all__ = ["Bar", "Edge", "GraphDrawing", "Histogram", "Node", "draw_graph", "er
 
 MOST_EDGES = 4000  # lines that a page draws quickly; the bridges are always among them
 MOST_CELLS = 1000  # along each side of the match matrix; beyond, a cell stands for several photos
+EASY_EDGES = 150  # that can be told apart
 TAIL = 0.98  # of the values that a histogram shows one by one; the rest is in its last bar
 
 
@@ -90,13 +91,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """A verified pair as a line; strength in [0, 1]."""
+    """A verified pair as a line, the more opaque the surer it is."""
 
     x0: float
     y0: float
     x1: float
     y1: float
-    strength: float
+    opacity: float
     is_bridge: bool
 
 
@@ -122,10 +123,13 @@ def draw_graph(graph: ViewGraph, photos: Sequence[PhotoRow], width: int = 560, h
     pairs = sorted(graph.pairs, key=lambda pair: (pair in bridges, graph.pairs[pair].num_inliers))
     drawn = pairs[-MOST_EDGES:] if len(bridges) < MOST_EDGES else pairs
     most = max((found.num_inliers for found in graph.pairs.values()), default=1)
-    edges = [
-        Edge(*places[a], *places[b], float(np.sqrt(graph.pairs[a, b].num_inliers / most)), (a, b) in bridges)
-        for a, b in drawn
-    ]
+    crowd = min(1.0, EASY_EDGES / max(1, len(drawn)))  # of many lines each is fainter
+
+    def opacity(pair: Pair) -> float:
+        share = graph.pairs[pair].num_inliers / most
+        return 1.0 if pair in bridges else 0.04 + 0.2 * crowd + (0.35 + 0.35 * crowd) * share
+
+    edges = [Edge(*places[a], *places[b], opacity((a, b)), (a, b) in bridges) for a, b in drawn]
     nodes = [
         Node(number, *places[photo.name], photo.state, photo.name)
         for number, photo in enumerate(photos)

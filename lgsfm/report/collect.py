@@ -11,7 +11,7 @@ import numpy as np
 
 from ..database_reading import VerifiedPair, read_verified_pairs
 from ..database_record import DatabaseRecord
-from ..diagnosis import Diagnosis
+from ..diagnosis import Diagnosis, Split
 from ..doctor import Examination, examine
 from ..errors import InputError, LgsfmError
 from ..evaluation import Evaluation, evaluate
@@ -150,7 +150,7 @@ def collect(output: Path, reference: Path | None = None, image_dir: Path | None 
     if not photo_dir.is_dir():
         notes.append(f"Photos: the folder '{photo_dir}' is not there, so there are no pictures. Name it: --images DIR.")
     scenes = notes.attempt("Models", lambda: [read_scene(folder) for folder in _model_folders(workspace)], [])
-    examination = notes.attempt("Diagnosis", lambda: examine(output), None)
+    examination = notes.attempt("Diagnosis", lambda: examine(output), None) or _noted_examination(summary)
     has_database = workspace.database.is_file()
     pairs = notes.attempt("Pairs", lambda: read_verified_pairs(workspace.database), {}) if has_database else {}
     rows = notes.attempt("Features", lambda: _with_features(workspace, options), {})
@@ -171,6 +171,16 @@ def collect(output: Path, reference: Path | None = None, image_dir: Path | None 
         reference=str(reference or ""),
         notes=notes,
     )
+
+
+def _noted_examination(summary: Mapping[str, Any]) -> Examination | None:
+    """What was found at the end of the run; None if that is not known, or was noted by another version."""
+    try:
+        diagnoses = [Diagnosis(**row) for row in summary["diagnoses"]]
+        splits = [Split(**row) for row in summary["splits"]]
+        return Examination(summary["num_images"], summary["num_reg_images"], diagnoses, splits)
+    except (KeyError, TypeError):
+        return None
 
 
 def _model_folders(workspace: Workspace) -> Iterable[Path]:

@@ -89,6 +89,7 @@ def _values(collected: Collected) -> dict[str, Any]:
         "states": Counter(photo.state for photo in collected.photos),
         "failures": _failures(collected),
         "reasons": _reasons(collected),
+        "meanings": words.MEANINGS,
         "pictures": pictures,
         "plans": [
             (plan_picture(scene, frame, (0, 2)), plan_picture(scene, frame, (0, 1)))

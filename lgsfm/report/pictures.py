@@ -25,7 +25,8 @@ MOST_PHOTOS = 1000  # that get a picture
 EDGES_PX = (960, 800, 640, 480, 360, 280, 200, 140)
 BYTES_PER_PX = 0.16  # of a detailed photo in WebP at the first quality
 QUALITIES = (76, 60, 45, 30)
-PAIR_EDGE_PX = 640  # of each photo of a drawn pair
+PAIR_EDGE_PX = 1000  # of each photo of a drawn pair
+PAIR_SHRINK = 0.6  # of the drawing: thinner lines, smaller dots
 PLAN_PX = 640
 TEAL = (15, 125, 116)  # RGB, of the page's accent
 GREY = (130, 130, 130)
@@ -95,7 +96,8 @@ def matches_picture(
     sheet = draw_matches(
         (photos[0], photos[1]), features, matches.indices, matches.scores, inliers, edge_px=PAIR_EDGE_PX
     )
-    return _webp(np.ascontiguousarray(sheet[BAR_PX:]))  # the page has a caption of its own
+    drawn = sheet[BAR_PX:]  # the page has a caption of its own
+    return _webp(cv2.resize(drawn, None, fx=PAIR_SHRINK, fy=PAIR_SHRINK, interpolation=cv2.INTER_AREA))
 
 
 def matrix_picture(strength: np.ndarray, failed: np.ndarray) -> Picture:

@@ -7,7 +7,20 @@ import math
 from ..evaluation import Evaluation
 from .collect import Collected
 
-__all__ = ["count", "decimal", "degrees", "duration", "headline", "percent", "photos", "scene_name", "share_text"]
+__all__ = [
+    "MEANINGS",
+    "evaluation_rows","count", "decimal", "degrees", "duration", "headline", "percent", "photos", "scene_name", "share_text"]
+
+MEANINGS = {  # of the reasons of `lgsfm.diagnosis`
+    "unreadable": "the file cannot be used",
+    "masked out": "a mask hides all of it",
+    "no features": "nothing in it to hold on to",
+    "no candidate pair": "it was compared with no other photo",
+    "few matches": "no other photo shows enough of the same",
+    "failed verification": "its matches agree on no geometry",
+    "own component": "tied to other photos, but not to the model",
+    "rejected by the mapper": "tied to the model, but it did not fit",
+}
 
 
 def count(value: float) -> str:
@@ -33,7 +46,7 @@ def percent(share: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in its two largest units."""
+    """A time, to two or three digits."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -41,7 +54,7 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{round(whole / 60)} min"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 

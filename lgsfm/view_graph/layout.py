@@ -11,6 +11,7 @@ __all__ = ["layout"]
 
 MOST_SPRINGS = 400  # images of a component up to which springs are solved; beyond, they stand in a ring
 Place = tuple[float, float]
+Box = tuple[float, float, float, float]  # left, top, width, height
 
 
 def layout(graph: ViewGraph, width: float, height: float) -> dict[str, Place]:
@@ -35,17 +36,30 @@ def _rows(names: Sequence[str], width: float) -> dict[str, Place]:
     return {name: (26 * (i % fitting) + 13, float(i // fitting)) for i, name in enumerate(names)}
 
 
-def _boxes(
-    components: Sequence[list[str]], width: float, height: float
-) -> list[tuple[list[str], tuple[float, float, float, float]]]:
-    """Each component with left, top, width, height: strips whose widths go with the roots of their numbers."""
-    weights = [math.sqrt(len(component)) for component in components]
-    left, found = 0.0, []
-    for component, weight in zip(components, weights, strict=True):
-        wide = width * weight / sum(weights)
-        high = min(height, max(wide, height * weight / weights[0]))
-        found.append((component, (left, (height - high) / 2, wide, high)))
-        left += wide
+def _boxes(components: Sequence[list[str]], width: float, height: float) -> list[tuple[list[str], Box]]:
+    """Each component with left, top, width, height: shelves of boxes whose areas go with the numbers of images."""
+    if not components:
+        return []
+    options = [_shelves(components, count, width, height) for count in range(1, len(components) + 1)]
+    return min(options, key=lambda boxes: sum(len(names) * abs(math.log(w / h)) for names, (_, _, w, h) in boxes))
+
+
+def _shelves(components: Sequence[list[str]], count: int, width: float, height: float) -> list[tuple[list[str], Box]]:
+    """The boxes on so many shelves, of about equally many images each."""
+    total, done = sum(map(len, components)), 0
+    shelves: list[list[list[str]]] = [[] for _ in range(count)]
+    for component in components:
+        shelves[min(count - 1, done * count // total)].append(component)
+        done += len(component)
+    found, top = [], 0.0
+    for shelf in filter(None, shelves):
+        on_it, left = sum(map(len, shelf)), 0.0
+        high = height * on_it / total
+        for component in shelf:
+            wide = width * len(component) / on_it
+            found.append((component, (left, top, wide, high)))
+            left += wide
+        top += high
     return found
 
 
@@ -59,7 +73,10 @@ def _spring(graph: ViewGraph, names: list[str]) -> dict[str, Place]:
     part = networkx.Graph()
     part.add_nodes_from(names)
     known = set(names)
-    part.add_edges_from(pair for pair in graph.pairs if pair[0] in known)
-    found = networkx.spring_layout(part, seed=0, iterations=80)
+    most = max(graph.pairs[pair].num_inliers for pair in graph.pairs if pair[0] in known)
+    for pair in graph.pairs:
+        if pair[0] in known:
+            part.add_edge(*pair, weight=(graph.pairs[pair].num_inliers / most) ** 2)
+    found = networkx.spring_layout(part, seed=0, iterations=100)
     reach = [max((abs(place[axis]) for place in found.values()), default=0.0) or 1.0 for axis in (0, 1)]
     return {name: (float(x) / reach[0], float(y) / reach[1]) for name, (x, y) in found.items()}

@@ -60,7 +60,21 @@
 
   // ---- where it is seen from ----
   let shown = load(0), view;
-  const start = (yaw, pitch) => ({ yaw, pitch, distance: 3.4, target: [0, 0, 0] });
+  const FOCAL = 1.9; // half the height of the canvas at distance 1 is 1 / FOCAL
+  function start(yaw, pitch) { // so that nearly all points and cameras are in the picture
+    view = { yaw, pitch, distance: 1, target: [0, 0, 0] };
+    const [right, up, back] = axes(), { scene } = shown, places = scene.cameras.map((camera) => camera.slice(1, 4));
+    const packed = unpack(scene.points, Int16Array), step = 3 * Math.ceil(packed.length / 6000);
+    for (let i = 0; i < packed.length; i += step) places.push([...packed.subarray(i, i + 3)].map((value) => value * scene.unit));
+    const seen = places.map((place) => [dot(place, right), dot(place, up), dot(place, back)]);
+    const most = (values, share) => values.sort((a, b) => a - b)[Math.floor(share * (values.length - 1))];
+    const middle = [0, 1].map((axis) => (most(seen.map((at) => at[axis]), 0.05) + most(seen.map((at) => at[axis]), 0.95)) / 2);
+    const aspect = canvas.clientWidth / canvas.clientHeight || 1, scale = FOCAL * Math.min(1, aspect) / 0.88;
+    const need = seen.map(([x, y, z]) => z + scale * Math.max(Math.abs(x - middle[0]) / aspect, Math.abs(y - middle[1])));
+    view.target = view.target.map((_, i) => middle[0] * right[i] + middle[1] * up[i]);
+    view.distance = Math.max(0.3, most(need, 0.94));
+    return view;
+  }
   const views = { front: () => start(shown.scene.yaw, 0.32), side: () => start(shown.scene.yaw + Math.PI / 2, 0.12), top: () => start(shown.scene.yaw, Math.PI / 2) };
   const axes = () => { // right, up, towards the viewer
     const { yaw, pitch } = view, [sy, cy, sp, cp] = [Math.sin(yaw), Math.cos(yaw), Math.sin(pitch), Math.cos(pitch)];
@@ -69,8 +83,8 @@
   const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 
   function matrix() { // clip_from_shown, column by column
-    const [right, up, back] = axes(), near = 0.02, far = 60, focal = 1.9, aspect = canvas.width / canvas.height;
-    const zoom = focal * Math.min(1, aspect), depth = (far + near) / (near - far);
+    const [right, up, back] = axes(), near = 0.02, far = 60, aspect = canvas.width / canvas.height;
+    const zoom = FOCAL * Math.min(1, aspect), depth = (far + near) / (near - far);
     const rows = [[zoom / aspect, right], [zoom, up], [1, back]].map(([scale, axis]) => [...axis.map((value) => scale * value), -scale * dot(axis, view.target)]);
     const z = rows[2];
     z[3] -= view.distance;
