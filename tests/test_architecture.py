@@ -21,7 +21,7 @@ LAYERS = [
     {"localization"},
     {"finished"},
     {"pipeline", "pair", "speed"},
-    {"run"},
+    {"report", "run"},
     {"doctor", "finer", "healer"},
     {"workspace", "forecast"},
     {"summary", "rates"},
@@ -48,8 +48,9 @@ COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 
 HOMES = {  # dependency -> the modules (or packages) that may import it
     "PIL": {"images", "exif", "drawing", "hf"},
-    "cv2": {"images", "extractors.sift", "estimators.opencv", "drawing", "rendering"},
+    "cv2": {"images", "extractors.sift", "estimators.opencv", "drawing", "rendering", "report.pictures"},
     "h5py": {"store"},
+    "jinja2": {"report.page"},
     "networkx": {"view_graph"},
     "poselib": {"estimators.poselib"},
     "pycolmap": {

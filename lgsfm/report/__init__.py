@@ -53,6 +53,6 @@ def write_report(
 def try_report(output: Path, say: Callable[[str], None]) -> None:
     """The report at the end of a run, which must not fail for it: an error becomes a warning."""
     try:
-        write_report(output)
+        say(f"Report: {write_report(output)}")
     except Exception as exc:  # whatever it is: the model is there, and the report can be made again
         say(f"Warning: no report.html: {exc or type(exc).__name__}. Try again: lgsfm report {output}")

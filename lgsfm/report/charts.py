@@ -35,10 +35,12 @@ class Bar:
 class Histogram:
     """Bars from left to right; the last one holds all that is greater, if it is open.
 
+    ticks: share of the width and label of each
     median, p90: of the values
     """
 
     bars: list[Bar]
+    ticks: list[tuple[float, str]]
     median: float
     p90: float
     count: int
@@ -66,8 +68,22 @@ def error_histogram(values: np.ndarray, *, whole: bool = False, most: int = 24) 
         Bar(float(start), float(end), int(count), float(count / counts.max()))
         for start, end, count in zip(edges, edges[1:], counts, strict=False)
     ]
+    ticks = _ticks_between(edges) if whole else _ticks(float(edges[-1]))
     median, p90 = np.quantile(values, (0.5, 0.9))
-    return Histogram(bars, float(median), float(p90), len(values), bool(values.max() >= edges[-1]))
+    return Histogram(bars, ticks, float(median), float(p90), len(values), bool(values.max() >= edges[-1]))
+
+
+def _ticks(last: float) -> list[tuple[float, str]]:
+    """Four to six round numbers from 0 to a number of `_rounded_up`."""
+    lead = round(last / 10.0 ** np.floor(np.log10(last)) * (1 + 1e-9), 1)
+    parts = 3 if lead in (1.5, 3, 6) else 5 if lead in (1, 5) else 4
+    return [(i / parts, f"{last * i / parts:.4g}") for i in range(parts + 1)]
+
+
+def _ticks_between(edges: np.ndarray) -> list[tuple[float, str]]:
+    """At the middles of some of the bars between bounds that are whole numbers: what each begins with."""
+    count = len(edges) - 1
+    return [((i + 0.5) / count, f"{edges[i]:.0f}") for i in range(0, count, -(-count // 8))]
 
 
 def _rounded_up(value: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from .scene import Scene, SceneCamera, read_scene
 __all__ = ["Collected", "PhotoRow", "collect", "coverage"]
 
 GRID = 16  # cells along each side of a photo, of which keypoints cover some
+DAMAGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what files of other versions give
 Value = TypeVar("Value")
 
 
@@ -118,14 +120,14 @@ class Collected:
 class _Notes(list[str]):
     """What went wrong where, while the rest goes on."""
 
-    def attempt(self, what: str, read: Callable[[], Value], otherwise: Value) -> Value:
+    def attempt(self, what: str, read: Callable[[], Value]) -> Value | None:
         try:
             return read()
         except LgsfmError as exc:
             self.append(f"{what}: {exc}")
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:  # a file of another version
+        except DAMAGED as exc:
             self.append(f"{what}: a file of the run is damaged ({type(exc).__name__}: {exc}). Run it again.")
-        return otherwise
+        return None
 
 
 def collect(output: Path, reference: Path | None = None, image_dir: Path | None = None) -> Collected:
@@ -149,11 +151,12 @@ def collect(output: Path, reference: Path | None = None, image_dir: Path | None 
     photo_dir = image_dir or Path(str(summary.get("image_dir", "")))
     if not photo_dir.is_dir():
         notes.append(f"Photos: the folder '{photo_dir}' is not there, so there are no pictures. Name it: --images DIR.")
-    scenes = notes.attempt("Models", lambda: [read_scene(folder) for folder in _model_folders(workspace)], [])
-    examination = notes.attempt("Diagnosis", lambda: examine(output), None) or _noted_examination(summary)
-    has_database = workspace.database.is_file()
-    pairs = notes.attempt("Pairs", lambda: read_verified_pairs(workspace.database), {}) if has_database else {}
-    rows = notes.attempt("Features", lambda: _with_features(workspace, options), {})
+    scenes = _scenes(workspace, notes)
+    if reference and not scenes:
+        notes.append("Reference: there is no model to compare with it.")
+    examination = notes.attempt("Diagnosis", lambda: examine(output)) or _noted_examination(summary)
+    pairs = notes.attempt("Pairs", lambda: _pairs(workspace)) or {}
+    rows = notes.attempt("Features", lambda: _with_features(workspace, options)) or {}
     names = _names(summary, scenes, examination, rows, photo_dir)
     graph = ViewGraph((name for name in names if rows.get(name, (0, 1))[0] or not rows), pairs)
     return Collected(
@@ -183,12 +186,20 @@ def _noted_examination(summary: Mapping[str, Any]) -> Examination | None:
         return None
 
 
-def _model_folders(workspace: Workspace) -> Iterable[Path]:
-    """The models 0, 1, ..."""
-    number = 0
-    while (folder := workspace.sparse / str(number)).is_dir():
-        yield folder
-        number += 1
+def _scenes(workspace: Workspace, notes: _Notes) -> list[Scene]:
+    """The models 0, 1, ... up to the first that cannot be read."""
+    scenes: list[Scene] = []
+    while (folder := workspace.sparse / str(len(scenes))).is_dir():
+        scene = notes.attempt("Models", partial(read_scene, folder))
+        if scene is None:
+            break
+        scenes.append(scene)
+    return scenes
+
+
+def _pairs(workspace: Workspace) -> dict[Pair, VerifiedPair]:
+    """The matched pairs; none where there is no database."""
+    return read_verified_pairs(workspace.database) if workspace.database.is_file() else {}
 
 
 def _with_features(workspace: Workspace, options: Mapping[str, Any]) -> dict[str, tuple[int, int]]:

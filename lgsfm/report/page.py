@@ -107,9 +107,7 @@ def _values(collected: Collected) -> dict[str, Any]:
         "groups": {name: value for name, value in collected.options.items() if isinstance(value, dict)},
         "data": {
             "photos": _photo_data(collected, pictures),
-            "scenes": [
-                pack_scene(scene, frame, collected.photos) for scene, frame in zip(scenes, frames, strict=True)
-            ],
+            "scenes": [pack_scene(scene, frame, collected.photos) for scene, frame in zip(scenes, frames, strict=True)],
             "pairs": _pair_data(collected),
         },
     }

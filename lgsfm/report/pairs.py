@@ -55,7 +55,7 @@ def _candidates(collected: Collected) -> Iterator[tuple[str, Pair]]:
         for pair in graph.between(apart, list(scenes[0].cameras))[:1]:
             yield f"Best tie of model {number} to the best model", pair
     for pair in [pair for pair in by_inliers if pair in bridges][:MOST_BRIDGES]:
-        yield "Bridge: without it the photos fall apart", pair
+        yield "Bridge between two parts", pair
     if by_inliers:
         yield "Fewest inliers that passed", by_inliers[0]
     failed = [pair for pair, found in collected.pairs.items() if not found.is_verified]

@@ -133,5 +133,3 @@ def _on_canvas(points: np.ndarray, axes: Sequence[int], reach: float) -> np.ndar
     """(N, 2) px on the canvas of points (N, 3) of the frame."""
     signs = np.array([-1.0 if axis == 1 else 1.0 for axis in axes])
     return (points[:, list(axes)] * signs / reach + 1) / 2 * PLAN_PX
-
-

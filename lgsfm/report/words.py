@@ -9,7 +9,17 @@ from .collect import Collected
 
 __all__ = [
     "MEANINGS",
-    "evaluation_rows","count", "decimal", "degrees", "duration", "headline", "percent", "photos", "scene_name", "share_text"]
+    "count",
+    "decimal",
+    "degrees",
+    "duration",
+    "evaluation_rows",
+    "headline",
+    "percent",
+    "photos",
+    "scene_name",
+    "share_text",
+]
 
 MEANINGS = {  # of the reasons of `lgsfm.diagnosis`
     "unreadable": "the file cannot be used",
@@ -19,7 +29,7 @@ MEANINGS = {  # of the reasons of `lgsfm.diagnosis`
     "few matches": "no other photo shows enough of the same",
     "failed verification": "its matches agree on no geometry",
     "own component": "tied to other photos, but not to the model",
-    "rejected by the mapper": "tied to the model, but it did not fit",
+    "rejected by the mapper": "tied to other photos, but the mapper could not place it",
 }
 
 

@@ -20,7 +20,7 @@
   }
   const points = compiled(
     `attribute vec3 place; attribute vec3 colour; uniform mat4 view; uniform float size; uniform float unit; varying vec3 tint;
-     void main() { gl_Position = view * vec4(place * unit, 1.0); gl_PointSize = clamp(size * 3.0 / gl_Position.w, size * 0.6, size * 4.0); tint = colour; }`,
+     void main() { gl_Position = view * vec4(place * unit, 1.0); gl_PointSize = clamp(size * 3.0 / gl_Position.w, size * 0.6, size * 2.0); tint = colour; }`,
     `precision mediump float; varying vec3 tint;
      void main() { vec2 at = gl_PointCoord - 0.5; if (dot(at, at) > 0.25) discard; gl_FragColor = vec4(tint, 1.0); }`);
   const lines = compiled(
@@ -68,11 +68,15 @@
     for (let i = 0; i < packed.length; i += step) places.push([...packed.subarray(i, i + 3)].map((value) => value * scene.unit));
     const seen = places.map((place) => [dot(place, right), dot(place, up), dot(place, back)]);
     const most = (values, share) => values.sort((a, b) => a - b)[Math.floor(share * (values.length - 1))];
-    const middle = [0, 1].map((axis) => (most(seen.map((at) => at[axis]), 0.05) + most(seen.map((at) => at[axis]), 0.95)) / 2);
+    const frames = seen.slice(0, scene.cameras.length);
+    const middle = [0, 1].map((axis) => {
+      const [all, some] = [seen, frames].map((list) => list.map((at) => at[axis]));
+      return (Math.min(most(all, 0.05), ...some) + Math.max(most(all, 0.95), ...some)) / 2;
+    });
     const aspect = canvas.clientWidth / canvas.clientHeight || 1, scale = FOCAL * Math.min(1, aspect) / 0.88;
-    const need = seen.map(([x, y, z]) => z + scale * Math.max(Math.abs(x - middle[0]) / aspect, Math.abs(y - middle[1])));
+    const need = (list) => list.map(([x, y, z]) => z + scale * Math.max(Math.abs(x - middle[0]) / aspect, Math.abs(y - middle[1])));
     view.target = view.target.map((_, i) => middle[0] * right[i] + middle[1] * up[i]);
-    view.distance = Math.max(0.3, most(need, 0.94));
+    view.distance = Math.max(0.3, most(need(seen), 0.94), most(need(frames), 1));
     return view;
   }
   const views = { front: () => start(shown.scene.yaw, 0.32), side: () => start(shown.scene.yaw + Math.PI / 2, 0.12), top: () => start(shown.scene.yaw, Math.PI / 2) };
