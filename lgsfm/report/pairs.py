@@ -66,7 +66,7 @@ def _candidates(collected: Collected) -> Iterator[tuple[str, Pair]]:
 def draw_pairs(collected: Collected, chosen: list[ShownPair]) -> list[ShownPair]:
     """The same with pictures, as far as photos, features and matches are there."""
     features_path, matches_path = collected.features_path, collected.matches_path
-    if not features_path or not matches_path or not features_path.is_file() or not matches_path.is_file():
+    if not chosen or not features_path or not matches_path or not features_path.is_file() or not matches_path.is_file():
         return chosen
     with ExitStack() as opened:
         features = opened.enter_context(FeatureStore(features_path))
