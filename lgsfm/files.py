@@ -48,7 +48,7 @@ def make_folder_of(path: Path) -> None:
 def clear_partial_files(folder: Path) -> None:
     """Removes texts that killed processes left half written (see `write_text`); nobody else may be writing there."""
     for path in folder.glob("*.partial"):
-        if {".json", ".txt"} & set(path.suffixes) and path.is_file():
+        if {".html", ".json", ".txt"} & set(path.suffixes) and path.is_file():
             with suppress(OSError):
                 path.unlink()
 

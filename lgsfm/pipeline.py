@@ -13,12 +13,13 @@ import numpy as np
 
 from .database_reading import read_verified_pairs
 from .database_record import DatabaseRecord
-from .errors import CrashError
+from .errors import CrashError, ReconstructionError
 from .healer import Healer, is_better
 from .healing import Look, State, parse_budget
 from .mapping import ModelSummary, replace_models
 from .observer import Observer
 from .pairing import Collection, Scores, look_alikes, num_rounds
+from .report import try_report
 from .run import Run
 from .settings import Settings
 from .store import num_keypoints
@@ -56,7 +57,12 @@ def run_stages(run: Run) -> Summary:
     if models:
         run.summary.set_models(models, run.names)  # should a second look be killed
     models = healer.after_mapping(models, _names_with_features(run), patient.map_again)
-    run.finish(models, problem)
+    try:
+        run.finish(models, problem)
+    except ReconstructionError:
+        try_report(run.workspace.root, run.observer.say)  # which tells why there is no model
+        raise
+    try_report(run.workspace.root, run.observer.say)
     return run.summary
 
 

@@ -10,6 +10,7 @@ OUT/database.db  database.json        verified matches; what they were made of
 OUT/sparse/0, 1, ...                  models, the best one first
 OUT/summary.json  options.json        what came out, what was asked for
 OUT/manifest.json                     what it was made of and by, in hashes: what two runs differ in
+OUT/report.html                       all of it for people, see `lgsfm.report`
 OUT/colmap.log                        what COLMAP printed; before some megabytes ago, colmap.log.before
 """
 
@@ -161,6 +162,11 @@ class Workspace:
     def manifest(self) -> Path:
         """What it was made of and by, in hashes."""
         return self.root / "manifest.json"
+
+    @property
+    def report(self) -> Path:
+        """All of it for people."""
+        return self.root / "report.html"
 
     @property
     def log(self) -> Path:

@@ -21,7 +21,7 @@ LAYERS = [
     {"citing", "exporting", "localization"},
     {"finished"},
     {"pipeline", "pair", "speed"},
-    {"run"},
+    {"report", "run"},
     {"manifest_comparison"},
     {"database_update", "doctor", "finer", "healer", "manifest"},
     {"workspace", "forecast"},
@@ -53,8 +53,18 @@ COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 
 HOMES = {  # dependency -> the modules (or packages) that may import it
     "PIL": {"image_headers", "decoding", "exif", "drawing", "hf"},
-    "cv2": {"images", "image_headers", "decoding", "extractors.sift", "estimators.opencv", "drawing", "rendering"},
+    "cv2": {
+        "images",
+        "image_headers",
+        "decoding",
+        "extractors.sift",
+        "estimators.opencv",
+        "drawing",
+        "rendering",
+        "report.pictures",
+    },
     "h5py": {"hdf5", "store", "exporting.hloc"},
+    "jinja2": {"report.page"},
     "networkx": {"view_graph"},
     "poselib": {"estimators.poselib"},
     "pycolmap": {

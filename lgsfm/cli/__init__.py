@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     from .manifest import add_commands as add_manifest_commands
     from .pair import add_commands as add_pair_commands
     from .reconstruction import add_commands as add_reconstruction_commands
+    from .report import add_commands as add_report_commands
     from .weights import add_commands as add_weights_commands
 
     parser = _Parser(
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add_reconstruction_commands(commands)
     add_doctor_commands(commands)
     add_manifest_commands(commands)
+    add_report_commands(commands)
     add_pair_commands(commands)
     add_localize_commands(commands)
     add_export_commands(commands)
