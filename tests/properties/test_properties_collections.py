@@ -53,6 +53,29 @@ def test_short_memory_changes_the_batches_and_nothing_else(found, limit, most, k
     assert len(images.prepared) <= kept
 
 
+@given(pair_lists(), pair_lists(), st.integers(1, 9))
+def test_only_what_is_not_prepared_is_read_ahead_and_nothing_is_read_twice(first, second, kept):
+    """As the stage does it: what is read ahead for a batch is all that the batch reads."""
+    read: list[str] = []
+
+    def features(name):
+        read.append(name)
+        return name
+
+    images = PreparedImages(features, Recorder(99), kept)
+    for _, pairs in (first, second):
+        there = set(images.prepared)
+        wanted = {name for pair in pairs for name in pair}
+        ahead = images.read(pairs)
+        assert ahead.keys() == wanted - there
+        images.take(ahead)
+        read.clear()
+        if len(wanted | there) <= kept:
+            for pair in pairs:
+                assert [images[name] for name in pair] == list(pair)
+            assert read == []
+
+
 # --------------------------------------------------------------------------------- layers
 def looks(rng: np.random.Generator, names, pairs):
     """Features and matches of two looks at a few places, so that they often find the same."""
