@@ -19,6 +19,7 @@ from lgsfm.files import write_json
 from lgsfm.forecast import Files, Forecast, Pace, machines_of, seen_pixels, setup_of, tags_of
 from lgsfm.machine import Machine
 from lgsfm.observer import Observer
+from lgsfm.pairing import write_pairs
 from lgsfm.pipeline import reconstruct
 from lgsfm.rates import MOST_ITEMS, MOST_RECORDS, Speed, Speeds, about, rates_file, rates_of
 from lgsfm.run import Run
@@ -270,6 +271,14 @@ def test_photos_that_cannot_be_read_do_not_silence_the_forecast(courtyard: Path,
 
 
 # --------------------------------------------------------------------------------- what decides the cost
+def test_names_with_breaks_of_their_own_do_not_silence_the_forecast(tmp_path: Path) -> None:
+    """Unicode has line breaks beside that of text files, and names may hold them."""
+    pairs = [("a\u2028.jpg", "b.jpg"), ("b.jpg", "c\x85.jpg")]
+    write_pairs(tmp_path / "pairs.txt", pairs)
+    forecast = Forecast(tmp_path, ["a\u2028.jpg", "b.jpg", "c\x85.jpg"])
+    assert forecast._some_pairs(Settings.from_flags({"pairs": "sequential"}), tmp_path / "pairs.txt") == pairs
+
+
 def test_choices_for_the_matcher_have_speeds_of_their_own_unless_they_are_the_defaults() -> None:
     def tags(**flags: object) -> dict[str, object]:
         return tags_of(Settings.from_flags({"features": "aliked", **flags}))

@@ -48,7 +48,7 @@ TESTS: dict[str, list[str]] = {  # module -> what tests it, without what takes l
     "pairing/files": ["test_pairing.py", f"{PROPERTIES}pairing.py"],
     "pairing/ranking": [f"{PROPERTIES}pairing.py", "test_pairing_methods.py"],
     "pairing/sequence": ["test_pairing.py", "test_pairing_methods.py", f"{PROPERTIES}pairing.py"],
-    "poses": ["test_evaluation.py", f"{PROPERTIES}geometry.py"],
+    "poses": ["test_evaluation.py", "test_pairing_methods.py", f"{PROPERTIES}geometry.py"],
     "retrievers/asmk": [f"{PROPERTIES}collections.py", "test_pairing_methods.py"],
     "store": ["test_store.py", f"{PROPERTIES}stores.py"],
     "types": ["test_store.py", "test_layers.py", "test_exif.py", f"{PROPERTIES}stores.py"],

@@ -1,12 +1,36 @@
-"""What the properties are tried on: names, pairs, features, matches, rotations."""
+"""What the properties are tried on: names, pairs, features, matches, rotations; and how many examples of each.
+
+Properties are what must hold for any input; hypothesis makes up the inputs. The gate tries the same few examples each
+time. To look for more, say how many of each::
+
+    LGSFM_EXAMPLES=2000 python -m pytest tests/properties
+
+A failing example is printed in its smallest form; the fix gets a plain test with it, or an ``@example``.
+"""
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lgsfm.types import Features, Matches, canonical_pair
+
+PHASES = [Phase.explicit, Phase.generate]
+examples = int(os.environ.get("LGSFM_EXAMPLES") or 0)
+settings.register_profile(
+    "lgsfm",
+    database=None,
+    deadline=None,
+    derandomize=not examples,
+    max_examples=examples or 40,
+    phases=PHASES if os.environ.get("LGSFM_NO_SHRINKING") else [*PHASES, Phase.shrink],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],  # that says nothing about the code
+)
+settings.load_profile("lgsfm")  # here, not in a conftest.py, which would hide that of the folder above
 
 LETTERS = st.characters(exclude_categories=("Cs",), min_codepoint=32, exclude_characters="/")
 ODD = [
