@@ -46,7 +46,12 @@ SAMPLE = 100  # photos or pairs of which it is looked up whether they are finish
 HEADERS = 5  # photos whose size is looked up
 LOOKED_AT = 5  # photos whose texture is looked at, some 50 ms each
 STAGES = {"extract": "extract", "match": "match", "database": "verify", "map": "map"}  # of a run -> of an estimate
-MATCHER_CHOICES = {"batch_size": 0, "hopeless": 0.0, "precision": "auto"}  # flags that decide speed, by default
+MATCHER_CHOICES = {  # flags that decide speed, by default
+    "batch_size": 0,
+    "deterministic": False,
+    "hopeless": 0.0,
+    "precision": "auto",
+}
 logger = logging.getLogger(__name__)
 
 
@@ -224,7 +229,7 @@ class Forecast:
             return _random_pairs(sorted(self.names))
         if not selected.is_file():
             return []
-        lines = _spread(selected.read_text(encoding="utf-8").splitlines(), SAMPLE)
+        lines = _spread(selected.read_text(encoding="utf-8").split("\n")[:-1], SAMPLE)  # names may hold other breaks
         return [(line.split("\t")[0], line.split("\t")[1]) for line in lines]
 
 

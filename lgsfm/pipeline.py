@@ -13,6 +13,7 @@ import numpy as np
 
 from .database_reading import read_verified_pairs
 from .database_record import DatabaseRecord
+from .errors import CrashError
 from .healer import Healer, is_better
 from .healing import Look, State, parse_budget
 from .mapping import ModelSummary, replace_models
@@ -122,7 +123,11 @@ class _Patient:
     def map_again(self, models: list[ModelSummary]) -> list[ModelSummary]:
         """Other models in the place of these, if they are better; those that are there then."""
         space = self.run.workspace
-        others, _ = self.run.make_models(space.other_models)
+        try:
+            others, _ = self.run.make_models(space.other_models)
+        except CrashError as exc:  # of what need not be: what is there stays
+            self.run.observer.say(f"  It failed, and the models stay as they are: {exc}")
+            others = []
         if is_better(others, models):
             replace_models(space.other_models, space.sparse)
             return others
