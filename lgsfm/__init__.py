@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .exporting import Exported as Exported
     from .exporting import export as export
     from .extraction import extract_features as extract_features
-    from .images import list_images as list_images
+    from .image_files import list_images as list_images
     from .images import read_photo as read_photo
     from .localization import Localizer as Localizer
     from .localization import localize as localize
@@ -72,7 +72,7 @@ _HOMES = {
     "examine": "doctor",
     "export": "exporting",
     "extract_features": "extraction",
-    "list_images": "images",
+    "list_images": "image_files",
     "localize": "localization",
     "map_database": "mapping",
     "match": "matchers",

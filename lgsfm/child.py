@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from . import errors
-from .errors import CacheError, LgsfmError, ReconstructionError
+from .errors import CacheError, CrashError, LgsfmError, ReconstructionError
 
 __all__ = ["run_in_child"]
 
@@ -54,7 +54,7 @@ def run_in_child(target: str, arguments: dict[str, Any], log_path: Path, *, prog
 
     Raises:
         LgsfmError: as raised by the function.
-        ReconstructionError: the process ended otherwise; the message quotes its last lines.
+        CrashError: the process ended otherwise; the message quotes its last lines.
         CacheError: the log cannot be written.
     """
     with _open_log(log_path) as log:
@@ -85,7 +85,7 @@ def run_in_child(target: str, arguments: dict[str, Any], log_path: Path, *, prog
         process.stdout.close()
         process.stdin.close()
     if answer is None:
-        raise ReconstructionError(_obituary(target, code, log_path))
+        raise CrashError(_obituary(target, code, log_path))
     if "error" in answer:
         raise getattr(errors, answer["error"], ReconstructionError)(answer["message"])
     return answer["result"]
@@ -102,6 +102,8 @@ def _open_log(path: Path) -> IO[bytes]:
 
 def _obituary(target: str, code: int, log_path: Path) -> str:
     cause = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    if os.name != "nt" and code == -signal.SIGKILL:
+        cause += ", as the system does where memory runs out"
     name = target.partition(":")[2].removesuffix("_in_child")
     lines = [line for line in log_path.read_text(errors="replace").splitlines() if not STACK_FRAME.match(line)]
     return (

@@ -5,7 +5,9 @@
     │   └── MemoryShortageError   there is not enough memory for a network
     ├── WeightsError          the weights of a network are missing, damaged or not to be downloaded
     ├── CacheError            a file in the output folder cannot be read or written
+    │   └── DamageError           what a store holds is not what was written
     ├── ReconstructionError   geometric verification or mapping failed
+    │   └── CrashError            the process that COLMAP ran in ended suddenly
     └── PoseError             two photos have no reliable relative pose
 
 Every message says what happened, where, and what to do. Errors of other libraries are mapped to these
@@ -14,11 +16,14 @@ in the one module that calls the library (``raise ... from exc``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 __all__ = [
     "CacheError",
+    "CrashError",
+    "DamageError",
     "InputError",
     "LgsfmError",
     "MemoryShortageError",
@@ -49,8 +54,24 @@ class CacheError(LgsfmError):
     """A file of the output folder cannot be read or written."""
 
 
+class DamageError(CacheError):
+    """What a store holds is not what was written to it: damaged entries, or a damaged file.
+
+    path: of the file
+    entries: paths in the file of the entries; none if it is the file
+    """
+
+    def __init__(self, message: str, path: Path | None = None, entries: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.path, self.entries = path, tuple(entries)
+
+
 class ReconstructionError(LgsfmError):
     """Geometric verification or mapping did not succeed."""
+
+
+class CrashError(ReconstructionError):
+    """The process that COLMAP ran in ended suddenly: of a fault of its own, or killed for want of memory."""
 
 
 class PoseError(LgsfmError):

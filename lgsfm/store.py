@@ -4,15 +4,20 @@
 well wherever a store is asked for. An entry is written as data, flush, ``complete`` mark, flush: one without the mark
 (the writer was killed) is absent, and is written again by the next run. There is one writer per file.
 
+The mark is the hash of all that is in the entry and of its name, and is compared whenever the entry is read. One that
+is damaged raises `DamageError`; for who has the store open for writing it is absent until then, so that it is made
+again. Entries of older versions, whose mark is no hash, are taken as they are.
+
 The feature file has hloc's layout, so that tools made for hloc read it as it is: one group per image name with
 ``keypoints`` (N, 2), ``descriptors`` (D, N), ``scores`` (N,), ``image_size`` (2,).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import logging
-from collections.abc import Iterator, Mapping, MutableMapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -20,7 +25,21 @@ from typing import Any, Generic, Self, TypeVar
 import h5py
 import numpy as np
 
-from .errors import CacheError, InputError
+from .errors import CacheError, DamageError, InputError
+from .hdf5 import (
+    COMPLETE,
+    READING_ERRORS,
+    Room,
+    has_attribute,
+    one_line,
+    open_file,
+    read_array,
+    read_attribute,
+    set_aside,
+    sync,
+    text_attribute,
+    walk,
+)
 from .types import Features, Matches, Pair
 
 __all__ = [
@@ -29,6 +48,7 @@ __all__ = [
     "MatchStore",
     "digest_of",
     "is_intact",
+    "match_digest_of",
     "num_keypoints",
     "orientation_of",
     "source_of",
@@ -37,12 +57,13 @@ __all__ = [
 ]
 
 FORMAT = 1  # of the entries below; part of every cache identity
-COMPLETE = "complete"
-MEMBERS = frozenset(("keypoints", "descriptors", "scores", "image_size"))  # of an entry of features
-logger = logging.getLogger(__name__)
+SYNC_S = 10.0  # at least every so many seconds of writing, what was written is put on the disk
+HASH_BYTES = 16
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+Answer = TypeVar("Answer")
+Parts = tuple[Any, ...]  # arrays, texts and numbers
 
 
 def source_of(store: Mapping[str, Features], name: str) -> str | None:
@@ -77,8 +98,11 @@ def orientation_of(store: Mapping[str, Features], name: str) -> int | None:
 def is_intact(store: Mapping[str, Features], name: str) -> bool:
     """Whether an entry can be read and is what was written."""
     try:
-        return store[name].digest == digest_of(store, name)
-    except (KeyError, CacheError):
+        found = store[name]
+        if isinstance(store, FeatureStore) and store.is_checkable(name):
+            return True  # reading has compared it
+        return found.digest == digest_of(store, name)
+    except (KeyError, DamageError):
         return False
 
 
@@ -88,6 +112,13 @@ def sources_of(store: Mapping[Pair, Matches], pair: Pair) -> tuple[str, str] | N
         return store[pair].sources if pair in store else None
     source0, source1 = (store.attribute(pair, name) for name in ("source0", "source1"))
     return None if source0 is None or source1 is None else (source0, source1)
+
+
+def match_digest_of(store: Mapping[Pair, Matches], pair: Pair) -> str | None:
+    """The `Matches.digest` of an entry, as far as it is known without reading its data; None if there is none."""
+    if isinstance(store, MatchStore) and (known := store.attribute(pair, "digest")):  # older versions kept none
+        return known
+    return store[pair].digest if pair in store else None
 
 
 def write_all(store: MutableMapping[Key, Value], entries: Mapping[Key, Value]) -> None:
@@ -108,39 +139,68 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
 
     Raises:
         CacheError: the file is in use by another process, of the other kind of store or of a newer version.
+        DamageError: it is damaged, and to be read.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any] | None = None) -> None:
-        self.path = Path(path)
-        self.file = _open(self.path, "r" if identity is None else "a")
-        try:
-            with self._mapped_errors():
-                self._check_header()
-                if identity is not None and "identity" not in self.file.attrs:
-                    self.file.attrs["lgsfm_format"] = FORMAT
-                    self.file.attrs["lgsfm_store"] = type(self).__name__
-                    self.file.attrs["identity"] = json.dumps(identity, ensure_ascii=False)
-                    self.file.flush()
-        except CacheError:
-            self.file.close()
-            raise
+    members: frozenset[str]  # names of the arrays of an entry
+    leaf: int  # how many folders deep entries lie that have none below them
 
-    def _check_header(self) -> None:
-        version = int(self.file.attrs.get("lgsfm_format", FORMAT))
+    def __init__(self, path: Path, identity: Mapping[str, Any] | None = None) -> None:
+        self.path, self.is_writing = Path(path), identity is not None
+        self.damaged: dict[str, str] = {}  # path of an entry in the file -> why it counts as absent
+        self.file = self._open(identity)
+        self._room = Room(self.file)
+        self._synced_s = time.monotonic()
+
+    def _open(self, identity: Mapping[str, Any] | None) -> h5py.File:
+        file = open_file(self.path, "r" if identity is None else "a")
+        try:
+            with self._reading():
+                self._check_header(file)
+        except DamageError as exc:
+            file.close()
+            if identity is None:
+                raise
+            set_aside(self.path, one_line(exc.__cause__ or exc))
+            return self._open(identity)
+        except CacheError:
+            file.close()
+            raise
+        if identity is not None and "identity" not in file.attrs:
+            with self._writing():
+                Room(file).take()
+                file.attrs["lgsfm_format"] = FORMAT
+                file.attrs["lgsfm_store"] = type(self).__name__
+                file.attrs["identity"] = json.dumps(identity, ensure_ascii=False)
+                file.flush()
+        return file
+
+    def _check_header(self, file: h5py.File) -> None:
+        if "lgsfm_store" not in file.attrs:
+            if len(file) or len(file.attrs) > ("lgsfm_format" in file.attrs):
+                raise ValueError("it is no store of lgsfm, or its beginning is damaged")
+            return  # whoever made it was killed
+        version = int(file.attrs["lgsfm_format"])
         if version > FORMAT:
             raise CacheError(f"{self.path} was written by a newer lgsfm (format {version}, this one reads {FORMAT}).")
-        own, kind = type(self).__name__, str(self.file.attrs.get("lgsfm_store", type(self).__name__))
+        own, kind = type(self).__name__, str(file.attrs["lgsfm_store"])
+        if kind not in KINDS:
+            raise ValueError(f"{kind!r} is no kind of store")
         if kind != own:
             raise CacheError(f"{self.path} is a {kind}, not a {own}. Name the other file.")
 
     @property
     def identity(self) -> dict[str, Any]:
         """What made the entries: component, options, weights."""
-        return json.loads(self.file.attrs.get("identity", "{}"))
+        with self._reading():
+            return dict(json.loads(self.file.attrs.get("identity", "{}")))
 
     def close(self) -> None:
-        """Closes the file; the store cannot be used any more."""
-        self.file.close()
+        """Closes the file, whose entries are on the disk then; the store cannot be used any more."""
+        if self.file and self.is_writing:
+            sync(self.file)
+        with self._writing():
+            self.file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -149,190 +209,259 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
         self.close()
 
     def __iter__(self) -> Iterator[Key]:
-        with self._mapped_errors():
-            keys = self._keys()
-        return iter(keys)
+        return iter([self._key(path) for path, state in self.survey() if state is True])
+
+    def survey(self) -> Iterator[tuple[str, bool | Exception]]:
+        """All entries by their paths in the file: whether each is finished, or why that cannot be told.
+
+        Raises:
+            DamageError: the file cannot be looked through; or an entry cannot be looked at, and the store is open for
+                reading.
+        """
+        with self._reading():
+            found = list(walk(self.file, self.members, leaf=self.leaf))
+        for path, state in found:
+            if isinstance(state, Exception):
+                self._note(path, state)
+        return iter(found)
+
+    def _note(self, path: str, exc: Exception) -> None:
+        """What becomes of an entry that is damaged: absent for who can make it again, else an error."""
+        if not self.is_writing:
+            raise self._damage(path, exc) from exc
+        self.damaged[path] = one_line(exc)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __contains__(self, key: object) -> bool:
-        with self._mapped_errors(key):  # type: ignore[arg-type]
-            return _has_attribute(self.file, self._path(key), COMPLETE)  # type: ignore[arg-type]
+        return self._look(key, lambda path: has_attribute(self.file, path, COMPLETE)) or False  # type: ignore[arg-type]
+
+    def _look(self, key: Key, ask: Callable[[str], Answer]) -> Answer | None:
+        """What ``ask`` says of the path of an entry; None if it is damaged and the store open for writing."""
+        path = self._path(key)
+        try:
+            return ask(path)
+        except READING_ERRORS as exc:
+            self._note(path, exc)
+            return None
 
     def __getitem__(self, key: Key) -> Value:
-        group = self._group(key)
+        path = self._path(key)
+        with self._reading(path):
+            group = self.file.get(path)
+            if group is None or not has_attribute(self.file, path, COMPLETE):
+                group = None
+            else:
+                value, parts = self._read(group)
+                mark = read_attribute(group, ".", COMPLETE)
+                if isinstance(mark, bytes) and mark != _hash(path, parts):
+                    raise ValueError("its content is not what was written")
         if group is None:
             raise KeyError(key)
-        with self._mapped_errors(key):
-            return self._read(group)
+        return value
+
+    def is_checkable(self, key: Key) -> bool:
+        """Whether an entry carries a hash of its content, which reading compares; those of older versions do not."""
+        path = self._path(key)
+        with self._reading(path):
+            return isinstance(read_attribute(self.file, path, COMPLETE), bytes)
 
     def __setitem__(self, key: Key, value: Value) -> None:
         self.write_all({key: value})
 
     def write_all(self, entries: Mapping[Key, Value]) -> None:
-        """Writes several entries: none is there before all are, and the two flushes are paid once for them."""
-        groups = []
+        """Writes several entries: none is there before all are, and the two flushes are paid once for them.
+
+        Raises:
+            CacheError: the disk is full, say. What was there before stays.
+            DamageError: the place of an entry in the file is damaged.
+        """
+        marks = []
         for key, value in entries.items():
-            with self._mapped_errors(key):
-                path = self._path(key)
-                if path in self.file:
-                    del self.file[path]
-                groups.append(self.file.create_group(path))
-                self._write(groups[-1], value)
-        with self._mapped_errors(next(iter(entries), None)):
+            path = self._path(key)
+            self._remove(path)
+            with self._writing(path):
+                self._room.take(value.nbytes)  # type: ignore[attr-defined]
+                group = self.file.create_group(path)
+                marks.append((group, _hash(path, self._write(group, value))))
+        with self._writing():
             self.file.flush()
-            for group in groups:
-                group.attrs[COMPLETE] = True
+            self._room.take()
+            for group, mark in marks:
+                group.attrs[COMPLETE] = np.bytes_(mark)
             self.file.flush()
+        self.damaged = {path: why for path, why in self.damaged.items() if path not in map(self._path, entries)}
+        if time.monotonic() - self._synced_s > SYNC_S:
+            sync(self.file)
+            self._synced_s = time.monotonic()
 
     def __delitem__(self, key: Key) -> None:
         if key not in self:
             raise KeyError(key)
-        with self._mapped_errors(key):
-            del self.file[self._path(key)]
+        self.remove([self._path(key)])
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Removes entries by their paths in the file, finished or not.
+
+        Raises:
+            DamageError: that cannot be done without losing more.
+        """
+        for path in paths:
+            self._remove(path)
+        with self._writing():
             self.file.flush()
 
-    def _group(self, key: Key) -> h5py.Group | None:
-        """The group of a complete entry, else None."""
-        with self._mapped_errors(key):
-            group = self.file.get(self._path(key))
-            return group if isinstance(group, h5py.Group) and COMPLETE in group.attrs else None
+    def _remove(self, path: str) -> None:
+        with self._reading():  # what cannot be removed is in the way of everything else: the file is damaged
+            if path in self.file:
+                del self.file[path]
 
     @contextmanager
-    def _mapped_errors(self, key: Key | None = None) -> Iterator[None]:
+    def _reading(self, path: str = "") -> Iterator[None]:
+        """Raises `DamageError` of an entry, or of the file, for what reading it raises."""
         try:
             yield
         except CacheError:
             raise
-        except (OSError, RuntimeError, ValueError, KeyError, InputError) as exc:
-            # h5py raises all of these for damage, and arrays of other shapes are refused as features or matches
-            entry = f"{self.path}: entry {key!r}" if key else self.path
+        except (*READING_ERRORS, InputError) as exc:  # arrays of other shapes are refused as features or matches
+            raise self._damage(path, exc) from exc
+
+    def _damage(self, path: str, exc: Exception) -> DamageError:
+        what = f"{self.path}: entry {self._key(path)!r} is damaged" if path else f"{self.path} is damaged"
+        return DamageError(
+            f"{what}: {one_line(exc)}. `lgsfm cache repair` removes what is damaged and keeps the rest.",
+            self.path,
+            [path] if path else [],
+        )
+
+    @contextmanager
+    def _writing(self, path: str = "") -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError, KeyError) as exc:
+            entry = f"{self.path}: entry {self._key(path)!r}" if path else self.path
             raise CacheError(
-                f"{entry} cannot be read or written: {one_line(exc)}. Free some disk space, "
-                "or delete the file if it is damaged; the next run makes it again."
+                f"{entry} cannot be written: {one_line(exc)}. Free some disk space; what was finished is kept."
             ) from exc
 
     def _path(self, key: Key) -> str:
         raise NotImplementedError
 
-    def _keys(self) -> list[Key]:
-        """The keys of the complete entries."""
+    def _key(self, path: str) -> Key:
         raise NotImplementedError
 
     def attribute(self, key: Key, name: str) -> str | None:
         """A text that is kept with an entry, without reading its data; None if the entry is absent or lacks it."""
-        with self._mapped_errors(key):
-            path = self._path(key)
-            if not _has_attribute(self.file, path, COMPLETE) or not _has_attribute(self.file, path, name):
-                return None
-            return _text_attribute(self.file, path, name)
 
-    def _read(self, group: h5py.Group) -> Value:
+        def ask(path: str) -> str | None:
+            if not has_attribute(self.file, path, COMPLETE) or not has_attribute(self.file, path, name):
+                return None
+            return text_attribute(self.file, path, name)
+
+        return self._look(key, ask)
+
+    def _read(self, group: h5py.Group) -> tuple[Value, Parts]:
+        """An entry, and what it is made of, for its hash."""
         raise NotImplementedError
 
-    def _write(self, group: h5py.Group, value: Value) -> None:
+    def _write(self, group: h5py.Group, value: Value) -> Parts:
+        """Writes an entry; gives the same as `_read` will."""
         raise NotImplementedError
 
 
 class FeatureStore(_Store[str, Features]):
     """Image name -> `Features`; descriptors are float16 in the file, everything else as in memory."""
 
+    members = frozenset(("keypoints", "descriptors", "scores", "image_size"))
+    leaf = 1 << 30  # a photo may lie in a folder that is named like another photo
+
     def count(self, key: str) -> int | None:
         """How many keypoints an entry has, without reading them; None if it is absent."""
-        group = self._group(key)
-        with self._mapped_errors(key):
-            return None if group is None else len(group["scores"])
 
-    def _keys(self) -> list[str]:
-        return list(_complete_below(self.file))
+        def ask(path: str) -> int | None:
+            return len(self.file[path]["scores"]) if has_attribute(self.file, path, COMPLETE) else None
+
+        return self._look(key, ask)
 
     def _path(self, key: str) -> str:
         return key
 
-    def _read(self, group: h5py.Group) -> Features:
-        width, height = group["image_size"][()]
-        return Features(
-            keypoints=group["keypoints"][()],
-            descriptors=np.ascontiguousarray(group["descriptors"][()].T, dtype=np.float32),
-            scores=group["scores"][()],
-            image_size=(int(width), int(height)),
-            extractor=str(group.attrs["extractor"]),
-            orientation=int(group.attrs["orientation"]),
-            source=str(group.attrs["source"]),
-        )
+    def _key(self, path: str) -> str:
+        return path
 
-    def _write(self, group: h5py.Group, value: Features) -> None:
-        group["keypoints"] = value.keypoints
-        group["descriptors"] = value.descriptors.T.astype(np.float16)
-        group["scores"] = value.scores
-        group["image_size"] = np.array(value.image_size, np.int32)
-        group.attrs["extractor"] = value.extractor
-        group.attrs["orientation"] = value.orientation
-        group.attrs["source"] = value.source
-        group.attrs["digest"] = value.digest
+    def _read(self, group: h5py.Group) -> tuple[Features, Parts]:
+        arrays = [read_array(group, name) for name in ("keypoints", "descriptors", "scores", "image_size")]
+        texts = [text_attribute(group, ".", name) for name in FEATURE_TEXTS]
+        keypoints, descriptors, scores, (width, height) = arrays
+        value = Features(
+            keypoints=keypoints,
+            descriptors=np.ascontiguousarray(descriptors.T, dtype=np.float32),
+            scores=scores,
+            image_size=(int(width), int(height)),
+            extractor=texts[0],
+            orientation=int(texts[1]),
+            source=texts[2],
+        )
+        return value, (*arrays, *texts)
+
+    def _write(self, group: h5py.Group, value: Features) -> Parts:
+        arrays = {
+            "keypoints": value.keypoints,
+            "descriptors": value.descriptors.T.astype(np.float16),
+            "scores": value.scores,
+            "image_size": np.array(value.image_size, np.int32),
+        }
+        return _written(group, arrays, {name: getattr(value, name) for name in FEATURE_TEXTS})
 
 
 class MatchStore(_Store[Pair, Matches]):
     """(name0, name1) -> `Matches`; the order of the names is part of the key."""
 
-    def _keys(self) -> list[Pair]:
-        return [
-            (_unquoted(first), _unquoted(second))
-            for first, group in self.file.items()
-            for second in group
-            if _has_attribute(group, second, COMPLETE)
-        ]
+    members = frozenset(("indices", "scores"))
+    leaf = 1
 
     def _path(self, key: Pair) -> str:
         return f"{_quoted(key[0])}/{_quoted(key[1])}"
 
-    def _read(self, group: h5py.Group) -> Matches:
-        sources = (str(group.attrs["source0"]), str(group.attrs["source1"]))
-        return Matches(group["indices"][()], group["scores"][()], sources)
+    def _key(self, path: str) -> Pair:
+        first, _, second = path.partition("/")
+        return _unquoted(first), _unquoted(second)
 
-    def _write(self, group: h5py.Group, value: Matches) -> None:
-        group["indices"] = value.indices
-        group["scores"] = value.scores.astype(np.float32)
-        group.attrs["source0"], group.attrs["source1"] = value.sources
+    def _read(self, group: h5py.Group) -> tuple[Matches, Parts]:
+        indices, scores = read_array(group, "indices"), read_array(group, "scores")
+        sources = (text_attribute(group, ".", "source0"), text_attribute(group, ".", "source1"))
+        return Matches(indices, scores, sources), (indices, scores, *sources)
 
-
-# What follows asks HDF5 itself, not through h5py's objects, which cost five times as much: there may be millions of
-# entries, and a run over finished ones does nothing else.
-
-
-def _has_attribute(parent: h5py.Group, path: str, name: str) -> bool:
-    """Whether there is a group or dataset ``path`` with an attribute of this name."""
-    link = path.encode()
-    return link in parent.id and h5py.h5a.exists(parent.id, name.encode(), obj_name=link)
+    def _write(self, group: h5py.Group, value: Matches) -> Parts:
+        arrays = {"indices": value.indices, "scores": value.scores.astype(np.float32)}
+        parts = _written(group, arrays, dict(zip(("source0", "source1"), value.sources, strict=True)))
+        group.attrs["digest"] = value.digest
+        return parts
 
 
-def _text_attribute(parent: h5py.Group, path: str, name: str) -> str:
-    """The value of an attribute as text."""
-    attribute = h5py.h5a.open(parent.id, name.encode(), obj_name=path.encode())
-    value = np.empty((), attribute.dtype)
-    attribute.read(value)
-    found = value[()]
-    return found.decode() if isinstance(found, bytes) else str(found)
+KINDS: dict[str, type[FeatureStore] | type[MatchStore]] = {"FeatureStore": FeatureStore, "MatchStore": MatchStore}
+FEATURE_TEXTS = ("extractor", "orientation", "source", "digest")
 
 
-def _complete_below(parent: h5py.Group, prefix: str = "", *, is_entry: bool = False) -> Iterator[str]:
-    """The paths of the complete entries below a group, those of each folder in the order of their names."""
-    for link in parent:
-        if is_entry and link in MEMBERS:  # not below a folder: one of photos may have such a name
-            continue
-        is_complete = _has_attribute(parent, link, COMPLETE)
-        if is_complete:
-            yield f"{prefix}{link}"
-        item = parent[link]
-        if isinstance(item, h5py.Group):
-            yield from _complete_below(item, f"{prefix}{link}/", is_entry=is_complete)
+def _written(group: h5py.Group, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> Parts:
+    for name, array in arrays.items():
+        group[name] = array
+    for name, value in attributes.items():
+        group.attrs[name] = value
+    return (*arrays.values(), *attributes.values())
 
 
-def one_line(exc: Exception) -> str:
-    """What an error says, without the line breaks and the length of HDF5's reports."""
-    text = " ".join(str(exc).strip("'\"").split())
-    return text if len(text) <= 160 else f"{text[:160]}..."
+def _hash(path: str, parts: Parts) -> bytes:
+    """Of all that is in an entry and of its place, in hexadecimal digits."""
+    summed = hashlib.sha256(path.encode())
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            summed.update(f"\0{part.dtype.str}{part.shape}".encode())
+            summed.update(np.ascontiguousarray(part).tobytes())
+        else:
+            summed.update(f"\0{part}".encode())
+    return summed.hexdigest()[: 2 * HASH_BYTES].encode()
 
 
 def _quoted(name: str) -> str:
@@ -342,43 +471,3 @@ def _quoted(name: str) -> str:
 
 def _unquoted(link: str) -> str:
     return link.replace("%2F", "/").replace("%25", "%")
-
-
-def _open(path: Path, mode: str) -> h5py.File:
-    """Opens a store; one that a crash has damaged is set aside, since all it holds can be computed again."""
-    try:
-        return h5py.File(path, mode)
-    except BlockingIOError as exc:
-        raise CacheError(f"{path} is in use by another process. Wait for it to end, or use another output.") from exc
-    except (FileNotFoundError, PermissionError) as exc:
-        raise CacheError(f"{path} cannot be opened: {exc.strerror}. Check the folder and its permissions.") from exc
-    except OSError as exc:
-        if exc.errno is not None:  # the system's trouble (no locks, too many files), not the file's
-            raise CacheError(f"{path} cannot be opened: {one_line(exc)}.") from exc
-        if mode == "r":
-            raise CacheError(
-                f"{path} cannot be opened: {one_line(exc)}. Delete it; the next run makes it again."
-            ) from exc
-        if _is_readable(path):
-            raise CacheError(f"{path} is open for reading in this process. Close that store first.") from exc
-        aside = _free_name(path.with_suffix(".damaged"))
-        path.rename(aside)
-        logger.warning("%s is damaged (%s): set aside as %s, starting it anew.", path, one_line(exc), aside.name)
-        return h5py.File(path, mode)
-
-
-def _is_readable(path: Path) -> bool:
-    try:
-        h5py.File(path, "r").close()
-    except OSError:
-        return False
-    return True
-
-
-def _free_name(path: Path) -> Path:
-    number = 0
-    candidate = path
-    while candidate.exists():
-        number += 1
-        candidate = path.with_name(f"{path.name}-{number}")
-    return candidate

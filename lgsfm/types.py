@@ -57,6 +57,11 @@ class Features:
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    @property
+    def nbytes(self) -> int:
+        """The size of the arrays."""
+        return self.keypoints.nbytes + self.descriptors.nbytes + self.scores.nbytes
+
     def subset(self, chosen: np.ndarray) -> Features:
         """Some of the keypoints, by their (K,) indices in the order wanted, or by an (N,) mask."""
         return replace(
@@ -104,6 +109,17 @@ class Matches:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of indices and scores, by which two runs compare their matches without reading them."""
+        parts = (self.indices, self.scores.astype(np.float32))
+        return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the arrays."""
+        return self.indices.nbytes + self.scores.nbytes
 
     @classmethod
     def empty(cls, sources: tuple[str, str] = ("", "")) -> Matches:

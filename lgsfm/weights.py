@@ -178,6 +178,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises almost anything
         raise WeightsError(f"Cannot read the weights {path}: {error}\nDelete the file.") from error
+    if isinstance(tensors, dict) and list(tensors) == ["extractor"]:  # DISK's authors wrap theirs
+        tensors = tensors["extractor"]
     if not isinstance(tensors, dict) or not all(isinstance(item, torch.Tensor) for item in tensors.values()):
         raise WeightsError(f"The file {path} does not hold a dictionary of tensors.")
     return dict(tensors)

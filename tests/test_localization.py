@@ -329,7 +329,9 @@ def test_the_command_prints_a_table_and_json(output, courtyard, save_photo, text
     other = save_photo(tmp_path / "other.png", texture(800, 600, 3))
     query = photo(courtyard, LEFT_OUT[0])
     before = contents(output)
-    done = run("localize", output, query, other, "-o", tmp_path / "f.json", "--write-model", tmp_path / "m", "--quiet")
+    done = run(
+        "localize", output, query, other, "-o", tmp_path / "new/f.json", "--write-model", tmp_path / "m", "--quiet"
+    )
     assert done.code == 0, done.err
     assert done.err == ""
     assert "Located 1 of 2 photos" in done.out
@@ -337,7 +339,7 @@ def test_the_command_prints_a_table_and_json(output, courtyard, save_photo, text
     assert f"Not located: {other}: " in done.out
     assert contents(output) == before
     assert pycolmap.Reconstruction(tmp_path / "m").num_reg_images() == len(KNOWN) + 1
-    rows = json.loads((tmp_path / "f.json").read_text())
+    rows = json.loads((tmp_path / "new/f.json").read_text())
     assert [row["name"] for row in rows] == [query.as_posix(), other.as_posix()]
     assert np.linalg.norm(rows[0]["cam_from_world"]["quaternion_wxyz"]) == pytest.approx(1)
     assert "centre" not in rows[1]
@@ -351,6 +353,14 @@ def test_the_command_fails_where_nothing_is_located(output, tmp_path):
     assert "unreadable" in done.out
     assert "None of 1 photos could be located" in done.err
     assert run("localize", output).code == 2
+
+
+def test_where_the_result_cannot_be_written_is_said_before_the_work(output, courtyard, tmp_path):
+    (tmp_path / "text").write_text("")
+    for place, words in ((tmp_path / "text/found.json", "cannot be made"), (tmp_path, "is a folder")):
+        done = run("localize", output, photo(courtyard, LEFT_OUT[0]), "-o", place)
+        assert (done.code, done.out) == (1, "")
+        assert words in done.err
 
 
 def test_the_given_camera_of_another_size_is_refused(output, courtyard):

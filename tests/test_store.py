@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 from lgsfm.errors import CacheError
+from lgsfm.hdf5 import one_line
 from lgsfm.store import (
     FORMAT,
-    MEMBERS,
     FeatureStore,
     MatchStore,
     digest_of,
     is_intact,
-    one_line,
     source_of,
     sources_of,
     write_all,
@@ -175,7 +174,12 @@ def test_nothing_of_entries_written_together_is_there_before_all_are(kind, tmp_p
 
 
 def test_photos_in_folders_named_like_a_part_of_an_entry_are_listed(tmp_path):
-    names = ["scores/b.jpg", "sub/c.jpg", *(f"sub/{part}/a.jpg" for part in MEMBERS), "sub/scores/scores/d.jpg"]
+    names = [
+        "scores/b.jpg",
+        "sub/c.jpg",
+        *(f"sub/{part}/a.jpg" for part in FeatureStore.members),
+        "sub/scores/scores/d.jpg",
+    ]
     with FeatureStore(tmp_path / "s.h5", IDENTITY) as store:
         write_all(store, {name: features() for name in names})
         store.file.create_group("sub/killed.jpg")["scores"] = np.zeros(3)  # the writer was killed
@@ -334,7 +338,7 @@ def test_damage_inside_is_one_line_that_says_what_to_do(tmp_path, signature):
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 350 + len(str(path))
     assert str(path) in str(caught.value)
-    assert "elete" in str(caught.value)
+    assert "lgsfm cache repair" in str(caught.value)
 
 
 def test_a_long_report_of_hdf5_becomes_one_short_line():

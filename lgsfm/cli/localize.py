@@ -10,7 +10,7 @@ from typing import Any
 
 from ..cameras import ESTIMATED
 from ..errors import ReconstructionError
-from ..files import write_text
+from ..files import make_folder_of, write_text
 from ..localization import Localizer
 from ..localization.model import check_folder, write_localized_model
 from ..localization.options import LocalizationOptions
@@ -56,6 +56,8 @@ def _localize(arguments: argparse.Namespace, terminal: Terminal) -> None:
     options = LocalizationOptions(**given_options(arguments, LocalizationOptions))
     if arguments.write_model:
         check_folder(arguments.run, arguments.write_model)
+    if arguments.output:
+        make_folder_of(arguments.output)
     with Localizer(
         arguments.run,
         image_dir=arguments.image_dir,

@@ -1,0 +1,251 @@
+"""What the stores ask of HDF5 itself: opening, looking up without h5py's objects, and what the disk must hold.
+
+Why the care before a write: HDF5 keeps the tables of a file in memory and writes them when it likes. If one such write
+fails (a full disk, a quota), the file is lost, and the next flush kills the process (a null pointer in HDF5 2.0). So
+the space is there before HDF5 is asked to write.
+
+What a power loss leaves: `File.flush` hands everything to the system, which is enough for whatever ends the process.
+On the disk it is after `sync`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .errors import CacheError, DamageError
+
+__all__ = [
+    "COMPLETE",
+    "READING_ERRORS",
+    "Room",
+    "has_attribute",
+    "one_line",
+    "open_file",
+    "read_array",
+    "read_attribute",
+    "set_aside",
+    "sync",
+    "text_attribute",
+    "walk",
+]
+
+MARGIN_BYTES = 1 << 18  # for the tables of a file, beside the data of an entry
+FREE_BYTES = 1 << 24  # that a disk keeps free
+TABLES = 32  # at most this share of a file are tables, any of which may be doubled at once
+MAX_DEPTH = 100  # of folders of photos; deeper ones are a circle
+COMPLETE = "complete"  # attribute of a finished entry: the hash of all that is in it
+NO_RESERVING = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.ESPIPE)
+READING_ERRORS = (  # h5py raises all of these for damage, and of what it returns, numpy
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
+logger = logging.getLogger(__name__)
+
+
+# ------------------------------------------------------------------------------------------------- opening
+
+
+def open_file(path: Path, mode: str) -> h5py.File:
+    """Opens a store; for writing ("a"), one that is damaged is set aside, since all it holds can be computed again.
+
+    Raises:
+        DamageError: it is to be read, and damaged.
+        CacheError: it cannot be opened for another reason.
+    """
+    try:
+        return h5py.File(path, mode)
+    except BlockingIOError as exc:
+        raise CacheError(f"{path} is in use by another process. Wait for it to end, or use another output.") from exc
+    except (FileNotFoundError, PermissionError) as exc:
+        raise CacheError(f"{path} cannot be opened: {exc.strerror}. Check the folder and its permissions.") from exc
+    except (OSError, RuntimeError, ValueError) as exc:
+        if isinstance(exc, OSError) and exc.errno is not None:  # the system's trouble (no locks), not the file's
+            hint = " Set HDF5_USE_FILE_LOCKING=FALSE." if exc.errno in (errno.ENOLCK, errno.ENOSYS) else ""
+            raise CacheError(f"{path} cannot be opened: {one_line(exc)}.{hint}") from exc
+        if mode == "r":
+            raise DamageError(
+                f"{path} cannot be opened: {one_line(exc)}. Delete it; the next run makes it again.", path
+            ) from exc
+        if _is_readable(path):
+            raise CacheError(f"{path} is open for reading in this process. Close that store first.") from exc
+        set_aside(path, one_line(exc))
+        return h5py.File(path, mode)
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Renames a damaged file to ``.damaged``, and says so; gives its new name."""
+    aside = _free_name(path.with_suffix(".damaged"))
+    try:
+        path.rename(aside)
+    except OSError as exc:
+        raise CacheError(f"{path} cannot be renamed: {exc.strerror}. Check the permissions of its folder.") from exc
+    logger.warning("%s is damaged (%s): set aside as %s, starting it anew.", path, why, aside.name)
+    return aside
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        h5py.File(path, "r").close()
+    except (OSError, RuntimeError, ValueError):
+        return False
+    return True
+
+
+def _free_name(path: Path) -> Path:
+    number = 0
+    candidate = path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate
+
+
+def one_line(exc: BaseException) -> str:
+    """What an error says, without the line breaks and the length of HDF5's reports."""
+    text = " ".join(str(exc).strip("'\"").split()) or type(exc).__name__
+    return text if len(text) <= 160 else f"{text[:160]}..."
+
+
+# ------------------------------------------------------------------------------------------------- the disk
+
+
+class Room:
+    """The room that the disk has for a file that grows, looked at often enough."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self.file = file
+        self.left = 0  # bytes known to be there
+
+    def take(self, num_bytes: int = 0) -> None:
+        """Makes sure of so many bytes of data, and of the tables. Raises OSError where there is no room."""
+        tables = self.file.id.get_filesize() // TABLES
+        if shutil.disk_usage(Path(self.file.filename).parent).free < num_bytes + max(FREE_BYTES, tables):
+            raise OSError(errno.ENOSPC, "the disk is full")
+        least = num_bytes + min(max(MARGIN_BYTES, tables), FREE_BYTES)
+        if self.left < least:
+            try:
+                self.left = self._try(least + FREE_BYTES)
+            except OSError:
+                self.left = self._try(least)
+        self.left -= num_bytes
+
+    def _try(self, num_bytes: int) -> int:
+        """Has the system find room, and gives it back at once: a quota does not show in the free space."""
+        handle = self.file.id.get_vfd_handle()
+        size = os.fstat(handle).st_size
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(handle, max(size, self.file.id.get_filesize()), num_bytes)
+        except OSError as exc:
+            if exc.errno not in NO_RESERVING:
+                raise
+        finally:
+            os.ftruncate(handle, size)
+        return num_bytes
+
+
+def sync(file: h5py.File) -> None:
+    """Has the system put on the disk what was flushed, where it can; that takes milliseconds."""
+    with suppress(OSError, ValueError):
+        os.fsync(file.id.get_vfd_handle())
+
+
+# ------------------------------------------------------------------------------------------------- looking up
+
+# What follows asks HDF5 itself, not through h5py's objects, which cost five times as much: there may be millions of
+# entries, and a run over finished ones does nothing else.
+
+
+def has_attribute(parent: h5py.Group, path: str, name: str) -> bool:
+    """Whether there is a group or dataset ``path`` with an attribute of this name."""
+    link = path.encode()
+    return link in parent.id and h5py.h5a.exists(parent.id, name.encode(), obj_name=link)
+
+
+def read_attribute(parent: h5py.Group, path: str, name: str) -> Any:
+    """The value of an attribute that is one text, number or bytes."""
+    attribute = h5py.h5a.open(parent.id, name.encode(), obj_name=path.encode())
+    if attribute.shape != ():
+        raise ValueError(f"{name} is no single value")
+    value = np.empty((), attribute.dtype)
+    attribute.read(value)
+    return value[()]
+
+
+def text_attribute(parent: h5py.Group, path: str, name: str) -> str:
+    """The value of an attribute as text."""
+    found = read_attribute(parent, path, name)
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
+def read_array(group: h5py.Group, name: str) -> np.ndarray:
+    """An array of numbers. Raises ValueError if less of it is stored than it says: a damaged shape is not believed."""
+    dataset = h5py.h5d.open(group.id, name.encode())
+    shape, dtype = dataset.shape, dataset.dtype
+    if dtype.kind not in "iuf" or None in shape:
+        raise ValueError(f"{name} is no array of numbers")
+    if math.prod(shape) * dtype.itemsize != dataset.get_storage_size() or (0 not in shape and not dataset.get_offset()):
+        raise ValueError(f"{name} is not as large as what is stored of it")
+    array = np.empty(shape, dtype)
+    if array.size:
+        dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
+    return array
+
+
+def walk(
+    parent: h5py.Group, members: frozenset[str], *, prefix: str = "", leaf: int = MAX_DEPTH, is_entry: bool = False
+) -> Iterator[tuple[str, bool | Exception]]:
+    """The entries below a group, those of each folder in the order of their names: path -> whether it is finished.
+
+    What cannot be looked at comes with the error. A group without the mark is an entry if it holds arrays, or nothing.
+
+    Args:
+        parent: the file, or a folder of it.
+        members: the names of the arrays of an entry.
+        prefix: the path of the parent, with a slash.
+        leaf: how many folders deep the entries lie that have no others below them.
+        is_entry: the parent is an entry: what is named like its arrays is no folder.
+    """
+    depth = prefix.count("/")
+    if depth > MAX_DEPTH:
+        raise ValueError("folders within folders without end")
+    for link in parent:
+        if is_entry and link in members:  # not below a folder: one of photos may have such a name
+            continue
+        path = f"{prefix}{link}"
+        try:
+            is_complete = has_attribute(parent, link, COMPLETE)
+            if is_complete and depth == leaf:
+                yield path, True
+                continue
+            item = parent[link]
+            if not isinstance(item, h5py.Group):
+                raise ValueError("it is no entry of a store")
+            is_data = is_complete or _holds_data(item, members)
+            if is_data:
+                yield path, is_complete
+            yield from walk(item, members, prefix=f"{path}/", leaf=leaf, is_entry=is_data)
+        except READING_ERRORS as exc:
+            yield path, exc
+
+
+def _holds_data(group: h5py.Group, members: frozenset[str]) -> bool:
+    """Whether a group without the mark is an entry that was not finished, and no folder."""
+    return not len(group) or any(group.get(name, getclass=True) is h5py.Dataset for name in members)
