@@ -5,6 +5,7 @@ Read as tables and without the blobs of matches: of a million pairs the numbers 
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -21,6 +22,7 @@ __all__ = [
     "DatabaseReport",
     "InlierMatches",
     "VerifiedPair",
+    "checksum",
     "fingerprint",
     "matched_pairs",
     "open_inlier_matches",
@@ -236,6 +238,27 @@ CONTENT = (
     "SELECT count(*), sum(rows) FROM keypoints",
     "SELECT count(*), sum(rows) FROM matches",
     "SELECT count(*), sum(rows), sum(config) FROM two_view_geometries",
+)
+
+
+def checksum(path: Path) -> str:
+    """Hash of all keypoints, matches and geometries in a database; "" if it cannot be read."""
+    summed = hashlib.sha256()
+    try:
+        with _opened(path) as database:
+            for query in DATA:
+                for row in database.execute(query):
+                    for value in row:
+                        summed.update(value if isinstance(value, bytes) else repr(value).encode())
+    except CacheError:
+        return ""
+    return summed.hexdigest()[:32]
+
+
+DATA = (
+    "SELECT image_id, cols, data FROM keypoints ORDER BY image_id",
+    "SELECT pair_id, cols, data FROM matches ORDER BY pair_id",
+    "SELECT pair_id, cols, data, config, F, E, H, qvec, tvec FROM two_view_geometries ORDER BY pair_id",
 )
 
 

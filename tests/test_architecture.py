@@ -22,7 +22,7 @@ LAYERS = [
     {"finished"},
     {"pipeline", "pair", "speed"},
     {"run"},
-    {"doctor", "finer", "healer"},
+    {"doctor", "finer", "healer", "integrity"},
     {"workspace", "forecast"},
     {"summary", "rates"},
     {"settings", "estimate"},
@@ -33,6 +33,7 @@ LAYERS = [
     {"batches", "focal", "camera_groups", "layers", "view_graph"},  # what serves them
     {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
+    {"salvage"},
     {"registry", "store", "child", "poses", "files", "background", "machine", "masks", "rendering"},
     {"database_reading", "hdf5", "model_files"},
     {"estimators", "matchers", "retrievers", "hf"},
@@ -49,7 +50,7 @@ COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 HOMES = {  # dependency -> the modules (or packages) that may import it
     "PIL": {"images", "exif", "drawing", "hf"},
     "cv2": {"images", "extractors.sift", "estimators.opencv", "drawing", "rendering"},
-    "h5py": {"hdf5", "salvage", "store"},
+    "h5py": {"hdf5", "store"},
     "networkx": {"view_graph"},
     "poselib": {"estimators.poselib"},
     "pycolmap": {

@@ -96,6 +96,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from .bench import add_commands as add_bench_commands
+    from .cache import add_commands as add_cache_commands
     from .doctor import add_commands as add_doctor_commands
     from .localize import add_commands as add_localize_commands
     from .pair import add_commands as add_pair_commands
@@ -114,5 +115,6 @@ def _parser() -> argparse.ArgumentParser:
     add_pair_commands(commands)
     add_localize_commands(commands)
     add_bench_commands(commands)
+    add_cache_commands(commands)
     add_weights_commands(commands)
     return parser
