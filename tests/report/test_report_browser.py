@@ -101,7 +101,8 @@ def test_photos_are_looked_through_by_keys(browser, report) -> None:
         assert page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Enlarge {names[0]}"
 
 
-DRAWN = """(() => { const canvas = document.getElementById("ID"), copy = new OffscreenCanvas(canvas.width, canvas.height);
+DRAWN = """(() => { const canvas = document.getElementById("ID");
+  const copy = new OffscreenCanvas(canvas.width, canvas.height);
   const pen = copy.getContext("2d"); pen.drawImage(canvas, 0, 0);
   return pen.getImageData(0, 0, copy.width, copy.height).data.filter((value, i) => i % 4 === 3 && value).length; })()"""
 
