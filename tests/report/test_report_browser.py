@@ -95,10 +95,11 @@ def test_photos_are_looked_through_by_keys(browser, report) -> None:
             names.append(page.locator("#lightbox-name").inner_text())
         assert names[0] == names[2] != names[1]
         assert page.evaluate(DRAWN.replace("ID", "lightbox-points")) > 100  # where the photo sees 3D points
+        page.keyboard.press("ArrowRight")
         page.keyboard.press("Escape")
         assert not page.locator("#lightbox").is_visible()
         assert focused(page) == "thumb"
-        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Enlarge {names[0]}"
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Enlarge {names[1]}"
 
 
 DRAWN = """(() => { const canvas = document.getElementById("ID");
