@@ -95,13 +95,15 @@ def test_photos_are_looked_through_by_keys(browser, report) -> None:
             names.append(page.locator("#lightbox-name").inner_text())
         assert names[0] == names[2] != names[1]
         assert page.evaluate(DRAWN.replace("ID", "lightbox-points")) > 100  # where the photo sees 3D points
+        page.keyboard.press("ArrowRight")
         page.keyboard.press("Escape")
         assert not page.locator("#lightbox").is_visible()
         assert focused(page) == "thumb"
-        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Enlarge {names[0]}"
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Enlarge {names[1]}"
 
 
-DRAWN = """(() => { const canvas = document.getElementById("ID"), copy = new OffscreenCanvas(canvas.width, canvas.height);
+DRAWN = """(() => { const canvas = document.getElementById("ID");
+  const copy = new OffscreenCanvas(canvas.width, canvas.height);
   const pen = copy.getContext("2d"); pen.drawImage(canvas, 0, 0);
   return pen.getImageData(0, 0, copy.width, copy.height).data.filter((value, i) => i % 4 === 3 && value).length; })()"""
 
