@@ -40,10 +40,9 @@ def make_large_run(folder: Path, num_photos: int = 500) -> Path:
     options = pycolmap.SyntheticDatasetOptions()
     options.num_rigs, options.num_frames_per_rig, options.num_cameras_per_rig = 1, num_photos, 1
     options.num_points3D, options.num_points2D_without_point3D, options.track_length = 3000, 0, 40
-    options.match_config, options.match_sparsity = pycolmap.SyntheticDatasetMatchConfig.SPARSE, 0.9
     pycolmap.set_random_seed(0)
-    with pycolmap.Database.open(output / "database.db") as database:
-        model = pycolmap.synthesize_dataset(options, database)
+    model = pycolmap.synthesize_dataset(options)
+    write_database(output / "database.db", model)
     model.write(output / "sparse" / "0")
     names = sorted(image.name for image in model.images.values())
     images = folder / "images"
@@ -67,6 +66,27 @@ def make_large_run(folder: Path, num_photos: int = 500) -> Path:
     (output / "summary.json").write_text(json.dumps(summary))
     (output / "options.json").write_text(json.dumps({"flags": {}}))
     return output
+
+
+def write_database(path: Path, model: pycolmap.Reconstruction, neighbors: int = 20) -> None:
+    """A database of the images of a model in which each is verified with so many that follow it."""
+    verified = pycolmap.TwoViewGeometry()
+    verified.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
+    numbers = sorted(model.images)
+    with pycolmap.Database.open(path) as database, pycolmap.DatabaseTransaction(database):
+        for camera in model.cameras.values():
+            database.write_camera(camera, use_camera_id=True)
+        for rig in model.rigs.values():
+            database.write_rig(rig, use_rig_id=True)
+        for number in numbers:
+            database.write_frame(model.image(number).frame, use_frame_id=True)
+            database.write_image(model.image(number), use_image_id=True)
+        for i, first in enumerate(numbers):
+            for apart, second in enumerate(numbers[i + 1 : i + 1 + neighbors]):
+                matches = np.tile(np.arange(200 - 8 * apart, dtype=np.uint32)[:, None], (1, 2))
+                verified.inlier_matches = matches
+                database.write_matches(first, second, matches)
+                database.write_two_view_geometry(first, second, verified)
 
 
 @dataclass
