@@ -8,8 +8,10 @@ __all__ = ["BIBTEX", "COMPONENTS"]
 COMPONENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "extractor": {
         "aliked": ("zhao2023aliked",),
+        "disk": ("tyszkiewicz2020disk",),
         "sift": ("lowe2004sift", "arandjelovic2012rootsift"),
         "superpoint": ("detone2018superpoint",),
+        "xfeat": ("potje2024xfeat",),
     },
     "matcher": {
         "lightglue": ("lindenberger2023lightglue",),
@@ -126,6 +128,14 @@ BIBTEX = {
   booktitle = {European Conference on Computer Vision (ECCV)},
   year      = {2024}
 }""",
+    "potje2024xfeat": r"""@inproceedings{potje2024xfeat,
+  author    = {Potje, Guilherme and Cadar, Felipe and Araujo, Andr{\'e} and Martins, Renato and
+               Nascimento, Erickson R.},
+  title     = {{XFeat}: Accelerated Features for Lightweight Image Matching},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year      = {2024},
+  note      = {arXiv:2404.19174}
+}""",
     "schoenberger2016sfm": r"""@inproceedings{schoenberger2016sfm,
   author    = {Sch{\"o}nberger, Johannes Lutz and Frahm, Jan-Michael},
   title     = {Structure-from-Motion Revisited},
@@ -137,6 +147,13 @@ BIBTEX = {
   title     = {To aggregate or not to aggregate: selective match kernels for image search},
   booktitle = {IEEE International Conference on Computer Vision (ICCV)},
   year      = {2013}
+}""",
+    "tyszkiewicz2020disk": r"""@inproceedings{tyszkiewicz2020disk,
+  author    = {Tyszkiewicz, Micha{\l} J. and Fua, Pascal and Trulls, Eduard},
+  title     = {{DISK}: Learning local features with policy gradient},
+  booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
+  year      = {2020},
+  note      = {arXiv:2006.13566}
 }""",
     "yan2017geodesic": r"""@inproceedings{yan2017geodesic,
   author    = {Yan, Qingan and Yang, Long and Zhang, Ling and Xiao, Chunxia},

@@ -59,7 +59,7 @@ class Alignment:
 
     def geodetic(self, points: np.ndarray) -> np.ndarray:
         """(N, 3) latitude [deg], longitude [deg], altitude [m] of points (N, 3) in ENU [m]."""
-        return pycolmap.GPSTransform(pycolmap.GPSTransformEllipsoid.WGS84).enu_to_ellipsoid(points, *self.origin)
+        return _transform().enu_to_ellipsoid(points, *self.origin)
 
 
 def gps_positions(names: list[str], image_dir: Path) -> dict[str, GpsPosition]:
@@ -87,7 +87,7 @@ def align(scene: Scene, *, gps_error_m: float, has_altitude: bool) -> Alignment:
             f"'{scene.image_dir}'); three are needed to place it on the earth."
         )
     wanted = _filled(list(known.values()), has_altitude)
-    transform = pycolmap.GPSTransform(pycolmap.GPSTransformEllipsoid.WGS84)
+    transform = _transform()
     origin = _median_place(wanted, transform)
     targets = transform.ellipsoid_to_enu(wanted, *origin)
     centres = np.array([image.projection_center() for image in scene.images if image.name in known])
@@ -146,6 +146,11 @@ def _levelled(motion: Similarity, sources: np.ndarray, up: np.ndarray) -> Simila
     angle = float(np.arctan2(axis @ np.cross(here, there), here @ there))
     turn = pycolmap.Rotation3d(angle * axis).matrix()
     return Similarity(motion.scale, turn @ motion.rotation, turn @ (motion.translation - centre) + centre)
+
+
+def _transform() -> pycolmap.GPSTransform:
+    """On GRS80, which is WGS84 to 0.1 mm; the name of the choice is not the same in all versions of pycolmap."""
+    return pycolmap.GPSTransform()
 
 
 def _median_place(places: np.ndarray, transform: pycolmap.GPSTransform) -> tuple[float, float, float]:
