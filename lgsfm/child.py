@@ -40,7 +40,15 @@ _main(sys.argv[2])
 Report = Callable[[int, int], None]
 
 
-def run_in_child(target: str, arguments: dict[str, Any], log_path: Path, *, progress: Report | None = None) -> Any:
+def run_in_child(
+    target: str,
+    arguments: dict[str, Any],
+    log_path: Path,
+    *,
+    progress: Report | None = None,
+    limit_s: float = 0.0,
+    program: str = "COLMAP",
+) -> Any:
     """Calls ``target`` ("module:function") in a process of its own.
 
     Args:
@@ -48,6 +56,8 @@ def run_in_child(target: str, arguments: dict[str, Any], log_path: Path, *, prog
         arguments: JSON-able.
         log_path: what the child prints is appended here; one of several megabytes is first set aside as ``.before``.
         progress: called with what the function reports.
+        limit_s: the process is killed after so many seconds; 0 is no limit.
+        program: what works there, in the words of an error.
 
     Returns:
         The function's JSON-able result.
@@ -67,7 +77,10 @@ def run_in_child(target: str, arguments: dict[str, Any], log_path: Path, *, prog
     assert process.stdin is not None
     assert process.stdout is not None
     answer: dict[str, Any] | None = None
+    timer = threading.Timer(limit_s, process.kill) if limit_s else None
     try:
+        if timer:
+            timer.start()
         process.stdin.write(json.dumps(arguments).encode() + b"\n")
         process.stdin.flush()
         for line in process.stdout:
@@ -80,12 +93,16 @@ def run_in_child(target: str, arguments: dict[str, Any], log_path: Path, *, prog
     except BrokenPipeError:
         code = process.wait()
     finally:
+        is_late = timer is not None and not timer.is_alive()
+        if timer:
+            timer.cancel()
         process.kill()
         process.wait()
         process.stdout.close()
         process.stdin.close()
     if answer is None:
-        raise CrashError(_obituary(target, code, log_path))
+        late = f" after {limit_s:.0f} seconds, since it did not come to an end" if is_late else ""
+        raise CrashError(_obituary(program, target, code, log_path, late))
     if "error" in answer:
         raise getattr(errors, answer["error"], ReconstructionError)(answer["message"])
     return answer["result"]
@@ -100,14 +117,14 @@ def _open_log(path: Path) -> IO[bytes]:
         raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the folder and the disk space.") from exc
 
 
-def _obituary(target: str, code: int, log_path: Path) -> str:
+def _obituary(program: str, target: str, code: int, log_path: Path, late: str) -> str:
     cause = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     if os.name != "nt" and code == -signal.SIGKILL:
         cause += ", as the system does where memory runs out"
     name = target.partition(":")[2].removesuffix("_in_child")
     lines = [line for line in log_path.read_text(errors="replace").splitlines() if not STACK_FRAME.match(line)]
     return (
-        f"COLMAP ({name}) {cause}. Nothing finished before is lost: the next run goes on from "
+        f"{program} ({name}) {cause}{late}. Nothing finished before is lost: the next run goes on from "
         f"there. Its last lines, of {log_path}:\n  " + "\n  ".join(lines[-LAST_LINES:])
     )
 

@@ -20,7 +20,8 @@ from .camera_groups import CameraGroup, make_camera
 from .cameras import PIXEL_CENTRE
 from .child import run_in_child
 from .database_reading import DatabaseReport, matched_pairs, pair_id, report_on
-from .errors import CacheError, ReconstructionError
+from .errors import CacheError, DamageError, ReconstructionError
+from .files import sync_file, sync_folder
 from .options import Options, option
 from .types import Features, Matches, Pair
 
@@ -128,7 +129,9 @@ def build_database(
     report = report_on(partial)
     _remove_database(path)
     try:
+        sync_file(partial)  # COLMAP leaves that to the system
         os.replace(partial, path)
+        sync_folder(path.parent)
     except OSError as exc:
         raise _unwritable(path, exc) from exc
     return report
@@ -151,16 +154,24 @@ def import_matches(
 
     Raises:
         CacheError: the database cannot be written.
+        DamageError: entries of a store are damaged; it has all that were found.
     """
-    unsure = []
+    unsure, damaged = [], []
     with _opened(path) as database:
         ids = _write_images(database, features, cameras, camera_model)
         for pair in pairs:
-            found = matches[pair]
+            try:
+                found = matches[pair]
+            except DamageError as exc:
+                damaged.append(exc)
+                continue
             if len(found) and float(found.scores.mean()) < min_confidence:
                 unsure.append(pair)
             else:
                 _write_matches(database, ids, pair, found)
+    if damaged:  # all of one file at once, so that they are made again at once
+        of_one_file = [entry for each in damaged if each.path == damaged[0].path for entry in each.entries]
+        raise DamageError(str(damaged[0]), damaged[0].path, of_one_file)
     return unsure
 
 

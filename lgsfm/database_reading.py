@@ -22,6 +22,7 @@ __all__ = [
     "DatabaseReport",
     "InlierMatches",
     "VerifiedPair",
+    "checksum",
     "fingerprint",
     "geometry_digest",
     "matched_pairs",
@@ -257,6 +258,27 @@ def geometry_digest(path: Path) -> str:
 
 
 GEOMETRIES = "SELECT pair_id, rows, config, F, E, H, qvec, tvec FROM two_view_geometries ORDER BY pair_id"
+
+
+def checksum(path: Path) -> str:
+    """Hash of all keypoints, matches and geometries in a database; "" if it cannot be read."""
+    summed = hashlib.sha256()
+    try:
+        with _opened(path) as database:
+            for query in DATA:
+                for row in database.execute(query):
+                    for value in row:
+                        summed.update(value if isinstance(value, bytes) else repr(value).encode())
+    except CacheError:
+        return ""
+    return summed.hexdigest()[:32]
+
+
+DATA = (
+    "SELECT image_id, cols, data FROM keypoints ORDER BY image_id",
+    "SELECT pair_id, cols, data FROM matches ORDER BY pair_id",
+    "SELECT pair_id, cols, data, config, F, E, H, qvec, tvec FROM two_view_geometries ORDER BY pair_id",
+)
 
 
 @contextmanager

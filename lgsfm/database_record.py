@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from .camera_groups import CameraGroup
 from .database import VerificationOptions
-from .database_reading import fingerprint, report_on
-from .files import read_json, write_json
+from .database_reading import checksum, fingerprint, report_on
+from .files import misfits, read_json, write_json
 from .mapping import pycolmap_version
 from .options import digest
 from .types import Pair
@@ -83,6 +83,7 @@ class DatabaseRecord:
     images, finer, origin: as in `DatabaseContent`
     dropped: verified pairs that were taken out as doubtful
     doubts: what people should hear of doubtful pairs
+    checksum_of_data: hash of keypoints, matches and geometries; "" if an older version made the database
     flags, made, rules: the choices of the run that made it, for those who go on from it
     """
 
@@ -97,12 +98,16 @@ class DatabaseRecord:
     flags: dict[str, Any] = field(default_factory=dict)
     made: dict[str, Any] = field(default_factory=dict)
     rules: str = ""
+    checksum_of_data: str = ""
 
     @classmethod
     def read(cls, path: Path) -> DatabaseRecord:
         """What is noted in a file; nothing if it is missing or of another version."""
         known = read_json(path)
-        return cls(**known) if set(known) == set(cls.__dataclass_fields__) else cls()
+        is_of_this_version = set(cls.__dataclass_fields__) - set(known) <= {"checksum_of_data"}
+        if not is_of_this_version or set(known) - set(cls.__dataclass_fields__) or misfits(known, get_type_hints(cls)):
+            return cls()
+        return cls(**known)
 
     def brought_up_to_date(
         self,
@@ -137,16 +142,19 @@ class DatabaseRecord:
             dict(content.images),
             sorted(map(list, content.finer)),
             content.origin,
+            checksum_of_data=checksum(database),
             **more,
         )
 
     def write(self, path: Path) -> None:
         """Writes it. Raises `CacheError` if that fails."""
-        write_json(path, asdict(self))
+        write_json(path, asdict(self), is_checked=True)
 
     def is_of(self, database: Path) -> bool:
         """Whether this is about the database as it is now, whole and untouched."""
-        return bool(self.fingerprint) and fingerprint(database) == self.fingerprint
+        if not self.fingerprint or fingerprint(database) != self.fingerprint:
+            return False
+        return self.checksum_of_data in ("", checksum(database))
 
     def kept_pairs(self, content: DatabaseContent) -> set[Pair]:
         """The wanted pairs of which the database, if it has them, holds just what would be made again."""

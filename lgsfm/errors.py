@@ -30,6 +30,7 @@ __all__ = [
     "PoseError",
     "ReconstructionError",
     "WeightsError",
+    "in_short",
     "unknown_name",
 ]
 
@@ -85,6 +86,17 @@ class PoseError(LgsfmError):
         super().__init__(f"no reliable {what}: {num_inliers} inliers of {num_matches} matches{reason}")
         self.num_inliers = num_inliers
         self.num_matches = num_matches
+
+
+def in_short(names: Iterable[str], most: int = 3) -> str:
+    """The first of some names, and how many more there are.
+
+    >>> in_short(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    known = list(names)
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return f"{', '.join(known[:most])}{more}"
 
 
 def unknown_name(kind: str, name: str, available: Iterable[str]) -> InputError:

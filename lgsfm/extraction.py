@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from .background import read_ahead
-from .errors import InputError, MemoryShortageError
+from .errors import InputError, MemoryShortageError, in_short
 from .extractors import Extractor, extract_visible, heeds_masks
 from .images import MIN_EDGE_PX, Photo, file_digest, read_photo
-from .store import digest_of, is_intact, orientation_of, source_of
+from .store import damaged_in, digest_of, is_intact, orientation_of, source_of
 from .types import Features, Progress
 
 __all__ = ["ExtractionReport", "extract_features"]
@@ -32,6 +32,7 @@ class ExtractionReport:
     reused: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # image name -> reason, without the name
     masked_out: list[str] = field(default_factory=list)  # of those computed or reused: their masks leave no keypoint
+    damaged: list[str] = field(default_factory=list)  # of those computed: their old entries could not be used
 
     def check_enough(self, image_dir: Path) -> None:
         """Raises `InputError` if fewer than two photos can be used."""
@@ -47,7 +48,9 @@ class ExtractionReport:
         computed = [name for name in self.computed if name not in again] + later.computed
         reused = [name for name in self.reused if name not in again]
         masked_out = [name for name in self.masked_out if name not in again] + later.masked_out
-        return ExtractionReport(computed, reused, {**self.failed, **later.failed}, masked_out)
+        return ExtractionReport(
+            computed, reused, {**self.failed, **later.failed}, masked_out, [*self.damaged, *later.damaged]
+        )
 
 
 def extract_features(
@@ -97,6 +100,9 @@ def extract_features(
 
     for name in names:
         (report.reused if is_finished(name) else todo).append(name)
+    report.damaged.extend(sorted({*damaged_in(store)}.intersection(todo)))
+    if report.damaged:
+        _log.warning("Features of %s were damaged and are made again.", in_short(report.damaged))
     done = len(report.reused)
     if progress and todo:
         progress(done, len(names))

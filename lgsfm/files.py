@@ -6,13 +6,30 @@ import ctypes
 import errno
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from .errors import CacheError, InputError
+from .options import digest
 
-__all__ = ["clear_partial_files", "exchange", "make_folder_of", "read_json", "write_json", "write_text"]
+__all__ = [
+    "clear_partial_files",
+    "exchange",
+    "fits",
+    "make_folder_of",
+    "misfits",
+    "read_json",
+    "read_json_strictly",
+    "sync_file",
+    "sync_folder",
+    "write_json",
+    "write_text",
+]
+
+CHECKSUM = "checksum"  # in files that nobody but lgsfm writes
 SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 AT_FDCWD = -100
 NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -28,7 +45,9 @@ def write_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
         with open(temporary, "x", encoding="utf-8") as file:  # "x": never through a link that lies there
             file.write(text)
+        sync_file(temporary)  # or a power loss may leave an empty file under the name
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as exc:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -43,6 +62,22 @@ def make_folder_of(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise InputError(f"The folder {path.parent} cannot be made: {exc.strerror}. Choose another.") from exc
+
+
+def sync_file(path: Path) -> None:
+    """Has the system put a file on the disk. Raises OSError if the disk fails."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Has the system put the names in a folder on the disk, where it can."""
+    with suppress(OSError):  # Windows opens no folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def clear_partial_files(folder: Path) -> None:
@@ -73,15 +108,52 @@ def exchange(first: Path, second: Path) -> bool:
     return not number
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON as a whole. Raises `CacheError` if that fails."""
+def write_json(path: Path, content: Any, *, is_checked: bool = False) -> None:
+    """Writes JSON as a whole; with a hash of it, if it is checked. Raises `CacheError` if that fails."""
+    if is_checked:
+        content = {**content, CHECKSUM: digest(content)}
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; {} if it does not exist or is damaged, since all of ours can be made again."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_json_strictly(path)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+
+
+def read_json_strictly(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises OSError if it cannot be read, ValueError if it is damaged."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+    known = content.pop(CHECKSUM, None)
+    if known is not None and known != digest(content):
+        raise ValueError("its content is not what was written")
+    return content
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON is of a type: of JSON's own, their lists and dictionaries, and unions of them.
+
+    >>> fits({"a": [1, 2]}, dict[str, list[int]]), fits(["a"], list[int])
+    (True, False)
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(fits(value, each) for each in arguments)
+    if origin is list:
+        return isinstance(value, list) and all(fits(each, arguments[0]) for each in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(each, arguments[1]) for each in value.values())
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return isinstance(value, type(None) if hint is None else hint)
+
+
+def misfits(values: Mapping[str, Any], hints: Mapping[str, Any]) -> list[str]:
+    """The names of those values that are of other types than the hints of the same names say."""
+    return [name for name, value in values.items() if name in hints and not fits(value, hints[name])]

@@ -11,11 +11,14 @@ On the disk it is after `sync`.
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import math
+import mmap
 import os
 import shutil
-from collections.abc import Iterator
+import struct
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,21 +31,30 @@ from .errors import CacheError, DamageError
 __all__ = [
     "COMPLETE",
     "READING_ERRORS",
+    "Parts",
     "Room",
+    "content_hash",
     "has_attribute",
+    "heap_names",
     "one_line",
     "open_file",
+    "quoted",
     "read_array",
     "read_attribute",
     "set_aside",
     "sync",
     "text_attribute",
+    "unquoted",
     "walk",
+    "write_attribute",
+    "write_parts",
 ]
 
 MARGIN_BYTES = 1 << 18  # for the tables of a file, beside the data of an entry
 FREE_BYTES = 1 << 24  # that a disk keeps free
 TABLES = 32  # at most this share of a file are tables, any of which may be doubled at once
+HEAP, HEAP_HEADER = b"HEAP", struct.Struct("<8xQ8xQ")  # of the names in a group: size and address of the texts
+HASH_DIGITS = 32
 MAX_DEPTH = 100  # of folders of photos; deeper ones are a circle
 COMPLETE = "complete"  # attribute of a finished entry: the hash of all that is in it
 NO_RESERVING = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.ESPIPE)
@@ -57,6 +69,7 @@ READING_ERRORS = (  # h5py raises all of these for damage, and of what it return
     MemoryError,
 )
 logger = logging.getLogger(__name__)
+Parts = tuple[Any, ...]  # of an entry: arrays, texts and numbers
 
 
 # ------------------------------------------------------------------------------------------------- opening
@@ -209,8 +222,46 @@ def read_array(group: h5py.Group, name: str) -> np.ndarray:
     return array
 
 
+def write_attribute(group: h5py.Group, name: str, value: Any) -> None:
+    """Writes a text, bytes or number into the header of a group.
+
+    Texts have a fixed length. Those of any length lie in a heap of their own, and HDF5 never comes back from one that
+    is zeros.
+    """
+    if isinstance(value, str):
+        value = value.encode()
+    group.attrs[name] = np.array(value, f"S{len(value) or 1}") if isinstance(value, bytes) else value
+
+
+def write_parts(group: h5py.Group, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> Parts:
+    """Writes arrays and attributes; gives all of them."""
+    for name, array in arrays.items():
+        group[name] = array
+    for name, value in attributes.items():
+        write_attribute(group, name, value)
+    return (*arrays.values(), *attributes.values())
+
+
+def content_hash(path: str, parts: Parts) -> bytes:
+    """Hash of all that is in an entry and of its place, in hexadecimal digits."""
+    summed = hashlib.sha256(path.encode())
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            summed.update(f"\0{part.dtype.str}{part.shape}".encode())
+            summed.update(np.ascontiguousarray(part).data.cast("B") if part.size else b"")
+        else:
+            summed.update(f"\0{part}".encode())
+    return summed.hexdigest()[:HASH_DIGITS].encode()
+
+
 def walk(
-    parent: h5py.Group, members: frozenset[str], *, prefix: str = "", leaf: int = MAX_DEPTH, is_entry: bool = False
+    parent: h5py.Group,
+    members: frozenset[str],
+    *,
+    prefix: str = "",
+    leaf: int = MAX_DEPTH,
+    is_entry: bool = False,
+    known: Collection[str] = (),
 ) -> Iterator[tuple[str, bool | Exception]]:
     """The entries below a group, those of each folder in the order of their names: path -> whether it is finished.
 
@@ -222,11 +273,12 @@ def walk(
         prefix: the path of the parent, with a slash.
         leaf: how many folders deep the entries lie that have no others below them.
         is_entry: the parent is an entry: what is named like its arrays is no folder.
+        known: names that are tried in a folder that does not tell its own any more.
     """
     depth = prefix.count("/")
     if depth > MAX_DEPTH:
         raise ValueError("folders within folders without end")
-    for link in parent:
+    for link in _links(parent, known):
         if is_entry and link in members:  # not below a folder: one of photos may have such a name
             continue
         path = f"{prefix}{link}"
@@ -241,11 +293,51 @@ def walk(
             is_data = is_complete or _holds_data(item, members)
             if is_data:
                 yield path, is_complete
-            yield from walk(item, members, prefix=f"{path}/", leaf=leaf, is_entry=is_data)
+            yield from walk(item, members, prefix=f"{path}/", leaf=leaf, is_entry=is_data, known=known)
         except READING_ERRORS as exc:
             yield path, exc
+
+
+def _links(group: h5py.Group, known: Collection[str]) -> list[str]:
+    """The names in a group, in their order; of one that does not tell, those of the known ones that it finds."""
+    try:
+        return list(group)
+    except READING_ERRORS:
+        if not known:
+            raise
+    found = []
+    for name in known:
+        with suppress(*READING_ERRORS):
+            if name.encode() in group.id:
+                found.append(name)
+    return found
+
+
+def heap_names(path: Path) -> list[str]:
+    """All names of groups that stand in the heaps of a file, each once: also of a file whose tables are torn."""
+    names: dict[str, None] = {}
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        place = data.find(HEAP)
+        while place >= 0:
+            header = data[place : place + HEAP_HEADER.size].ljust(HEAP_HEADER.size, b"\0")
+            size, address = HEAP_HEADER.unpack(header)
+            for text in data[address : address + size].split(b"\0") if size < len(data) else ():
+                with suppress(UnicodeDecodeError):
+                    names[text.decode()] = None
+            place = data.find(HEAP, place + 1)
+    return [name for name in names if name and "/" not in name and name.isprintable()]
 
 
 def _holds_data(group: h5py.Group, members: frozenset[str]) -> bool:
     """Whether a group without the mark is an entry that was not finished, and no folder."""
     return not len(group) or any(group.get(name, getclass=True) is h5py.Dataset for name in members)
+
+
+def quoted(name: str) -> str:
+    """An image name as one HDF5 link name; injective, so that a-b/c and a/b-c never meet."""
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+def unquoted(link: str) -> str:
+    """The image name of a link name."""
+    return link.replace("%2F", "/").replace("%25", "%")

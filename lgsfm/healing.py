@@ -21,7 +21,7 @@ from typing import Any
 
 from .database_reading import VerifiedPair
 from .errors import InputError
-from .files import read_json, write_json
+from .files import misfits, read_json, write_json
 from .options import Options, option
 from .types import Pair, canonical_pair
 from .view_graph import ViewGraph
@@ -226,6 +226,8 @@ class SecondLooks:
 
     def __init__(self, path: Path, begun_with: str | None = None) -> None:
         known = read_json(path)
+        if not are_second_looks(known):
+            known = {}
         if begun_with not in (None, known.get("begun_with")):
             known = {}
         self.path, self.begun_with = path, begun_with or known.get("begun_with", "")
@@ -288,7 +290,18 @@ class SecondLooks:
 
     def _write(self) -> None:
         known = {"begun_with": self.begun_with, "settled": self.settled, "rounds": self.rounds}
-        write_json(self.path, known)
+        write_json(self.path, known, is_checked=True)
+
+
+def are_second_looks(known: Mapping[str, Any]) -> bool:
+    """Whether this, from JSON, is what `SecondLooks` notes."""
+    row = {"reason": str, "is_finer": bool, "state": str, "seconds": float, "pairs": list[list[str]]}
+    if misfits(known, {"begun_with": str, "settled": list[str], "rounds": list[dict[str, Any]]}):
+        return False
+    rows = known.get("rounds", [])
+    return all(set(row) <= set(each) and not misfits(each, row) for each in rows) and all(
+        len(pair) == 2 for each in rows for pair in each["pairs"]
+    )
 
 
 def _look(row: Mapping[str, Any]) -> Look:

@@ -23,8 +23,8 @@ from .images import file_digest
 from .machine import cpu
 from .mapping import pycolmap_version
 from .options import digest
-from .store import FeatureStore, MatchStore, digest_of, match_digest_of, num_keypoints, orientation_of, source_of
-from .types import Pair
+from .store import FeatureStore, MatchStore, digest_of, num_keypoints, orientation_of, source_of
+from .types import Matches, Pair
 from .workspace import Workspace
 
 __all__ = ["FORMAT", "Contents", "make_manifest", "pair_digests", "read_manifest", "write_manifest"]
@@ -166,6 +166,13 @@ def _matches(workspace: Workspace, file: str, pairs: Iterable[Pair]) -> dict[str
         return {"file": "", "count": 0, "digest": digest({}, 64)}
     found = pair_digests(workspace.root / file, pairs)
     return {"file": file, "count": len(found), "digest": digest(sorted(found.items()), 64)}
+
+
+def match_digest_of(store: Mapping[Pair, Matches], pair: Pair) -> str | None:
+    """The `Matches.digest` of an entry, as far as it is known without reading its data; None if there is none."""
+    if isinstance(store, MatchStore) and (known := store.attribute(pair, "digest")):  # older versions kept none
+        return known
+    return store[pair].digest if pair in store else None
 
 
 def pair_digests(path: Path, pairs: Iterable[Pair] | None = None) -> dict[Pair, str]:

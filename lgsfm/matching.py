@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
 from .background import read_ahead, write_behind
 from .batches import Batches, PreparedImages
-from .errors import InputError
+from .errors import InputError, in_short
 from .matchers import Matcher, best_batch
-from .store import digest_of, sources_of, write_all
+from .store import damaged_in, digest_of, sources_of, write_all
 from .types import Features, Matches, Pair, Progress
 
 __all__ = ["MatchingReport", "current_pairs", "match_features"]
 
+_log = logging.getLogger(__name__)
 PREPARED_IMAGES = 64  # prepared images that are kept in memory, on the device
 MOST_PAIRS = 256  # of a batch: the features of three are in memory, and an interruption loses one
 
@@ -26,6 +28,7 @@ class MatchingReport:
     computed: list[Pair] = field(default_factory=list)
     reused: list[Pair] = field(default_factory=list)
     skipped: list[Pair] = field(default_factory=list)  # an image of the pair has no features
+    damaged: list[Pair] = field(default_factory=list)  # of those computed: their old entries could not be used
 
 
 def match_features(
@@ -70,6 +73,9 @@ def match_features(
             report.reused.append(pair)
         else:
             todo.append(pair)
+    report.damaged.extend(sorted({*damaged_in(store)}.intersection(todo)))
+    if report.damaged:
+        _log.warning("Matches of %s were damaged and are made again.", in_short(map(" and ".join, report.damaged)))
     done, total = len(report.reused), len(report.reused) + len(todo)
     if not todo:
         return report

@@ -13,7 +13,7 @@ import numpy as np
 
 from .database_reading import read_verified_pairs
 from .database_record import DatabaseRecord
-from .errors import CrashError, ReconstructionError
+from .errors import CrashError, DamageError, ReconstructionError
 from .healer import Healer, is_better
 from .healing import Look, State, parse_budget
 from .mapping import ModelSummary, replace_models
@@ -21,6 +21,7 @@ from .observer import Observer
 from .pairing import Collection, Scores, look_alikes, num_rounds
 from .report import try_report
 from .run import Run
+from .salvage import is_openable, mend
 from .settings import Settings
 from .store import num_keypoints
 from .summary import Summary
@@ -30,11 +31,26 @@ __all__ = ["reconstruct", "run_stages"]
 
 
 def run_stages(run: Run) -> Summary:
-    """All stages of a run.
+    """All stages of a run; what turns out to be damaged in a store on the way is made again.
 
     Raises:
         LgsfmError: as its stages.
     """
+    mended: set[tuple[Path | None, tuple[str, ...]]] = set()
+    for path in run.workspace.stores():
+        if not is_openable(path):
+            run.observer.say(mend(DamageError("", path), run.workspace.log))
+    while True:
+        try:
+            return _run_stages(run)
+        except DamageError as exc:
+            if exc.path is None or (exc.path, exc.entries) in mended:
+                raise
+            mended.add((exc.path, exc.entries))
+            run.observer.say(mend(exc, run.workspace.log))
+
+
+def _run_stages(run: Run) -> Summary:
     run.say_forecast()
     run.extract()
     for _ in range(num_rounds(run.settings.pairs)):

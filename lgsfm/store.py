@@ -14,10 +14,9 @@ The feature file has hloc's layout, so that tools made for hloc read it as it is
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -29,16 +28,22 @@ from .errors import CacheError, DamageError, InputError
 from .hdf5 import (
     COMPLETE,
     READING_ERRORS,
+    Parts,
     Room,
+    content_hash,
     has_attribute,
     one_line,
     open_file,
+    quoted,
     read_array,
     read_attribute,
     set_aside,
     sync,
     text_attribute,
+    unquoted,
     walk,
+    write_attribute,
+    write_parts,
 )
 from .types import Features, Matches, Pair
 
@@ -46,9 +51,9 @@ __all__ = [
     "FORMAT",
     "FeatureStore",
     "MatchStore",
+    "damaged_in",
     "digest_of",
     "is_intact",
-    "match_digest_of",
     "num_keypoints",
     "orientation_of",
     "source_of",
@@ -58,12 +63,10 @@ __all__ = [
 
 FORMAT = 1  # of the entries below; part of every cache identity
 SYNC_S = 10.0  # at least every so many seconds of writing, what was written is put on the disk
-HASH_BYTES = 16
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 Answer = TypeVar("Answer")
-Parts = tuple[Any, ...]  # arrays, texts and numbers
 
 
 def source_of(store: Mapping[str, Features], name: str) -> str | None:
@@ -114,11 +117,9 @@ def sources_of(store: Mapping[Pair, Matches], pair: Pair) -> tuple[str, str] | N
     return None if source0 is None or source1 is None else (source0, source1)
 
 
-def match_digest_of(store: Mapping[Pair, Matches], pair: Pair) -> str | None:
-    """The `Matches.digest` of an entry, as far as it is known without reading its data; None if there is none."""
-    if isinstance(store, MatchStore) and (known := store.attribute(pair, "digest")):  # older versions kept none
-        return known
-    return store[pair].digest if pair in store else None
+def damaged_in(store: Mapping[Key, Value]) -> list[Key]:
+    """The entries that are known to be damaged, and count as absent until they are written again."""
+    return [store._key(path) for path in store.damaged] if isinstance(store, _Store) else []
 
 
 def write_all(store: MutableMapping[Key, Value], entries: Mapping[Key, Value]) -> None:
@@ -169,9 +170,9 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
         if identity is not None and "identity" not in file.attrs:
             with self._writing():
                 Room(file).take()
-                file.attrs["lgsfm_format"] = FORMAT
-                file.attrs["lgsfm_store"] = type(self).__name__
-                file.attrs["identity"] = json.dumps(identity, ensure_ascii=False)
+                write_attribute(file, "lgsfm_format", FORMAT)
+                write_attribute(file, "lgsfm_store", type(self).__name__)
+                write_attribute(file, "identity", json.dumps(identity, ensure_ascii=False))
                 file.flush()
         return file
 
@@ -183,7 +184,7 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
         version = int(file.attrs["lgsfm_format"])
         if version > FORMAT:
             raise CacheError(f"{self.path} was written by a newer lgsfm (format {version}, this one reads {FORMAT}).")
-        own, kind = type(self).__name__, str(file.attrs["lgsfm_store"])
+        own, kind = type(self).__name__, text_attribute(file, ".", "lgsfm_store")
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is no kind of store")
         if kind != own:
@@ -193,7 +194,7 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
     def identity(self) -> dict[str, Any]:
         """What made the entries: component, options, weights."""
         with self._reading():
-            return dict(json.loads(self.file.attrs.get("identity", "{}")))
+            return dict(json.loads(text_attribute(self.file, ".", "identity"))) if "identity" in self.file.attrs else {}
 
     def close(self) -> None:
         """Closes the file, whose entries are on the disk then; the store cannot be used any more."""
@@ -248,17 +249,20 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
 
     def __getitem__(self, key: Key) -> Value:
         path = self._path(key)
-        with self._reading(path):
-            group = self.file.get(path)
-            if group is None or not has_attribute(self.file, path, COMPLETE):
-                group = None
-            else:
+        try:
+            with self._reading(path):
+                is_there = has_attribute(self.file, path, COMPLETE)
+            if not is_there:
+                raise KeyError(key)
+            with self._reading(path):
+                group = self.file[path]
                 value, parts = self._read(group)
                 mark = read_attribute(group, ".", COMPLETE)
-                if isinstance(mark, bytes) and mark != _hash(path, parts):
+                if isinstance(mark, bytes) and mark != content_hash(path, parts):
                     raise ValueError("its content is not what was written")
-        if group is None:
-            raise KeyError(key)
+        except DamageError as exc:
+            self.damaged[path] = one_line(exc.__cause__ or exc)
+            raise
         return value
 
     def is_checkable(self, key: Key) -> bool:
@@ -284,14 +288,37 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
             with self._writing(path):
                 self._room.take(value.nbytes)  # type: ignore[attr-defined]
                 group = self.file.create_group(path)
-                marks.append((group, _hash(path, self._write(group, value))))
+                marks.append((group, content_hash(path, self._write(group, value))))
+        self._finish(marks)
+        self.damaged = {path: why for path, why in self.damaged.items() if path not in map(self._path, entries)}
+
+    def stored_bytes(self, path: str) -> int:
+        """The size in the file of the arrays of an entry."""
+        return sum(self.file[path][name].nbytes for name in self.members)
+
+    def copy_from(self, other: Self, paths: Sequence[str]) -> None:
+        """Copies finished entries of another store as they are, by their paths in the file."""
+        groups = []
+        for path in paths:
+            with self._writing(path):
+                source = other.file[path]
+                self._room.take(other.stored_bytes(path))
+                target = self.file.create_group(path)
+                for name in self.members:
+                    source.copy(name, target)
+                for name in {*source.attrs} - {COMPLETE}:
+                    write_attribute(target, name, read_attribute(source, ".", name))
+                groups.append((target, read_attribute(source, ".", COMPLETE)))
+        self._finish(groups)
+
+    def _finish(self, groups: Iterable[tuple[h5py.Group, Any]]) -> None:
+        """Makes entries whose data is written be there, by their marks."""
         with self._writing():
             self.file.flush()
             self._room.take()
-            for group, mark in marks:
-                group.attrs[COMPLETE] = np.bytes_(mark)
+            for group, mark in groups:
+                write_attribute(group, COMPLETE, mark)
             self.file.flush()
-        self.damaged = {path: why for path, why in self.damaged.items() if path not in map(self._path, entries)}
         if time.monotonic() - self._synced_s > SYNC_S:
             sync(self.file)
             self._synced_s = time.monotonic()
@@ -345,10 +372,14 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
                 f"{entry} cannot be written: {one_line(exc)}. Free some disk space; what was finished is kept."
             ) from exc
 
-    def _path(self, key: Key) -> str:
+    @staticmethod
+    def _path(key: Any) -> str:
+        """Where an entry is in the file."""
         raise NotImplementedError
 
-    def _key(self, path: str) -> Key:
+    @staticmethod
+    def _key(path: str) -> Any:
+        """The key of an entry, by where it is."""
         raise NotImplementedError
 
     def attribute(self, key: Key, name: str) -> str | None:
@@ -384,10 +415,12 @@ class FeatureStore(_Store[str, Features]):
 
         return self._look(key, ask)
 
-    def _path(self, key: str) -> str:
+    @staticmethod
+    def _path(key: str) -> str:
         return key
 
-    def _key(self, path: str) -> str:
+    @staticmethod
+    def _key(path: str) -> str:
         return path
 
     def _read(self, group: h5py.Group) -> tuple[Features, Parts]:
@@ -412,7 +445,7 @@ class FeatureStore(_Store[str, Features]):
             "scores": value.scores,
             "image_size": np.array(value.image_size, np.int32),
         }
-        return _written(group, arrays, {name: getattr(value, name) for name in FEATURE_TEXTS})
+        return write_parts(group, arrays, {name: getattr(value, name) for name in FEATURE_TEXTS})
 
 
 class MatchStore(_Store[Pair, Matches]):
@@ -421,12 +454,14 @@ class MatchStore(_Store[Pair, Matches]):
     members = frozenset(("indices", "scores"))
     leaf = 1
 
-    def _path(self, key: Pair) -> str:
-        return f"{_quoted(key[0])}/{_quoted(key[1])}"
+    @staticmethod
+    def _path(key: Pair) -> str:
+        return f"{quoted(key[0])}/{quoted(key[1])}"
 
-    def _key(self, path: str) -> Pair:
+    @staticmethod
+    def _key(path: str) -> Pair:
         first, _, second = path.partition("/")
-        return _unquoted(first), _unquoted(second)
+        return unquoted(first), unquoted(second)
 
     def _read(self, group: h5py.Group) -> tuple[Matches, Parts]:
         indices, scores = read_array(group, "indices"), read_array(group, "scores")
@@ -435,39 +470,10 @@ class MatchStore(_Store[Pair, Matches]):
 
     def _write(self, group: h5py.Group, value: Matches) -> Parts:
         arrays = {"indices": value.indices, "scores": value.scores.astype(np.float32)}
-        parts = _written(group, arrays, dict(zip(("source0", "source1"), value.sources, strict=True)))
+        parts = write_parts(group, arrays, dict(zip(("source0", "source1"), value.sources, strict=True)))
         group.attrs["digest"] = value.digest
         return parts
 
 
 KINDS: dict[str, type[FeatureStore] | type[MatchStore]] = {"FeatureStore": FeatureStore, "MatchStore": MatchStore}
 FEATURE_TEXTS = ("extractor", "orientation", "source", "digest")
-
-
-def _written(group: h5py.Group, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> Parts:
-    for name, array in arrays.items():
-        group[name] = array
-    for name, value in attributes.items():
-        group.attrs[name] = value
-    return (*arrays.values(), *attributes.values())
-
-
-def _hash(path: str, parts: Parts) -> bytes:
-    """Of all that is in an entry and of its place, in hexadecimal digits."""
-    summed = hashlib.sha256(path.encode())
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            summed.update(f"\0{part.dtype.str}{part.shape}".encode())
-            summed.update(np.ascontiguousarray(part).tobytes())
-        else:
-            summed.update(f"\0{part}".encode())
-    return summed.hexdigest()[: 2 * HASH_BYTES].encode()
-
-
-def _quoted(name: str) -> str:
-    """An image name as one HDF5 link name; injective, so that a-b/c and a/b-c never meet."""
-    return name.replace("%", "%25").replace("/", "%2F")
-
-
-def _unquoted(link: str) -> str:
-    return link.replace("%2F", "/").replace("%25", "%")

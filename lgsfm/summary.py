@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from . import __version__
 from .camera_groups import CameraOptions
 from .diagnosis import Evidence, diagnose, diagnose_splits
-from .files import read_json, write_json
+from .files import misfits, read_json, write_json
 from .mapping import ModelSummary, pycolmap_version
 from .settings import Settings
 
@@ -76,9 +76,10 @@ class Summary:
     def adopt(self, path: Path, names: Sequence[str] | None = None) -> None:
         """Takes over what an earlier command wrote: of the fields named, by default of all but those of the folders."""
         known = read_json(path)
+        damaged = misfits(known, get_type_hints(Summary))
         for item in dataclasses.fields(self):
             is_wanted = item.name not in ("image_dir", "output", "num_images") if names is None else item.name in names
-            if is_wanted and item.name in known:
+            if is_wanted and item.name in known and item.name not in damaged:
                 setattr(self, item.name, known[item.name])
 
     def set_models(self, models: Sequence[ModelSummary], names: Sequence[str]) -> None:

@@ -19,14 +19,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from .errors import InputError
 from .exif import turned_clockwise
 from .extractors import Extractor, extract_visible
-from .files import read_json, write_json
+from .files import misfits, read_json, write_json
 from .images import file_digest, read_header, read_photo
 from .matchers.nearest import NearestMatcher, NearestOptions, PreparedImage
 from .options import Options, digest, option
@@ -83,7 +83,8 @@ class Orientations:
         for name in names:
             with suppress(InputError):  # the feature stage says what is wrong with it
                 self.of_files[name] = 1 if mode == "off" else read_header(image_dir / name).exif.orientation
-        known = read_json(record).get("turns", {}) if mode == "auto" else {}
+        noted = read_json(record)
+        known = noted.get("turns", {}) if mode == "auto" and are_turns(noted) else {}
         self.turns: dict[str, int] = {
             name: turn["quarters"]
             for name, turn in known.items()
@@ -120,7 +121,15 @@ class Orientations:
         turns = {
             name: {"quarters": turn, "sha256": file_digest(self.image_dir / name)} for name, turn in self.turns.items()
         }
-        write_json(self.record, {"voted": voted, "turns": turns})
+        write_json(self.record, {"voted": voted, "turns": turns}, is_checked=True)
+
+
+def are_turns(known: Mapping[str, Any]) -> bool:
+    """Whether this, from JSON, is what `Orientations` notes."""
+    if misfits(known, {"voted": str, "turns": dict[str, dict[str, Any]]}):
+        return False
+    turn = {"quarters": int, "sha256": str}
+    return all(set(turn) <= set(each) and not misfits(each, turn) for each in known.get("turns", {}).values())
 
 
 def _electorate(features: Mapping[str, Features], names: Sequence[str]) -> str:

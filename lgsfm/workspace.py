@@ -185,6 +185,10 @@ class Workspace:
         """The matches of few keypoints, by the matcher and of the features of these matches."""
         return matches.with_name(f"pre{matches.name}")
 
+    def stores(self) -> list[Path]:
+        """All stores that are here, those of other options too."""
+        return sorted(path for kind in ("features", "matches", "prematches") for path in self.root.glob(f"{kind}-*.h5"))
+
     def recorded_flags(self) -> dict[str, Any]:
         """The flags of the last command, {} if there was none."""
         flags = read_json(self.options).get("flags", {})

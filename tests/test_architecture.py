@@ -23,7 +23,7 @@ LAYERS = [
     {"pipeline", "pair", "speed"},
     {"report", "run"},
     {"manifest_comparison"},
-    {"database_update", "doctor", "finer", "healer", "manifest"},
+    {"database_update", "doctor", "finer", "healer", "integrity", "manifest"},
     {"workspace", "forecast"},
     {"summary", "rates", "room", "texture"},
     {"settings", "estimate"},
@@ -34,6 +34,7 @@ LAYERS = [
     {"batches", "focal", "camera_groups", "layers", "view_graph"},  # what serves them
     {"camera_rules"},
     {"cameras", "drawing", "epipolar"},
+    {"salvage"},
     {"registry", "store", "child", "poses", "files", "background", "machine", "masks", "rendering"},
     {"database_reading", "hdf5", "model_files"},
     {"estimators", "matchers", "retrievers", "hf"},

@@ -18,10 +18,10 @@ import lgsfm
 from lgsfm import manifest as module
 from lgsfm.errors import InputError
 from lgsfm.files import read_json, write_json
-from lgsfm.manifest import Contents, make_manifest, read_manifest, write_manifest
+from lgsfm.manifest import Contents, make_manifest, match_digest_of, read_manifest, write_manifest
 from lgsfm.manifest_comparison import Comparison, compare_outputs
 from lgsfm.observer import Observer
-from lgsfm.store import FeatureStore, MatchStore, match_digest_of
+from lgsfm.store import FeatureStore, MatchStore
 from lgsfm.types import Features, Matches
 from lgsfm.workspace import Workspace
 

@@ -108,6 +108,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from .bench import add_commands as add_bench_commands
+    from .cache import add_commands as add_cache_commands
     from .cite import add_commands as add_cite_commands
     from .doctor import add_commands as add_doctor_commands
     from .export import add_commands as add_export_commands
@@ -134,5 +135,6 @@ def _parser() -> argparse.ArgumentParser:
     add_export_commands(commands)
     add_cite_commands(commands)
     add_bench_commands(commands)
+    add_cache_commands(commands)
     add_weights_commands(commands)
     return parser

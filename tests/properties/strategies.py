@@ -32,7 +32,7 @@ settings.register_profile(
 )
 settings.load_profile("lgsfm")  # here, not in a conftest.py, which would hide that of the folder above
 
-LETTERS = st.characters(exclude_categories=("Cs",), min_codepoint=32, exclude_characters="/")
+LETTERS = st.characters(exclude_categories=("Cs", "Cc"), min_codepoint=32, exclude_characters="/")
 ODD = [
     "%",
     "%2F",
