@@ -132,7 +132,7 @@ def test_pycolmap_reads_the_model(whole: tuple[Ran, Path]) -> None:
 
 def test_the_output_folder_holds_what_is_documented_and_nothing_else(whole: tuple[Ran, Path]) -> None:
     names = sorted(path.name for path in whole[1].iterdir() if path.name != ".lock")
-    features, matches = names[3], names[4]
+    features, matches = names[3], names[5]
     assert features.startswith("features-sift-")
     assert matches.startswith("matches-nearest-")
     assert names == [
@@ -140,9 +140,11 @@ def test_the_output_folder_holds_what_is_documented_and_nothing_else(whole: tupl
         "database.db",
         "database.json",
         features,
+        "manifest.json",
         matches,
         "options.json",
         "pairs.txt",
+        "report.html",
         "second-looks.json",
         "sparse",
         "summary.json",
@@ -351,7 +353,7 @@ def test_every_command_has_help(words: tuple[str, ...]) -> None:
 
 def test_help_tells_the_default_of_each_component() -> None:
     text = " ".join(run("reconstruct", "--help").out.split())
-    assert "(default: 0.2 of aliked, 0.005 of superpoint)" in text
+    assert "(default: 0.2 of aliked, 0.5 of disk, 0.005 of superpoint, 0.05 of xfeat)" in text
     assert "--mapper {auto,incremental,global,hierarchical} COLMAP's mapper;" in text
 
 

@@ -14,7 +14,7 @@ from cli_helpers import copy_photos, summary_of, views
 from cli_helpers import run as command
 from PIL import Image
 
-from lgsfm import database_record
+from lgsfm import database_record, database_update
 from lgsfm import run as run_module
 from lgsfm.database_record import DatabaseRecord
 from lgsfm.errors import CacheError, InputError, LgsfmError, ReconstructionError
@@ -338,7 +338,7 @@ def test_a_run_that_dies_while_the_database_is_judged_leaves_the_old_one_and_its
     def die(path: Path, options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "drop_doubtful", die)
+    monkeypatch.setattr(database_update, "drop_doubtful", die)
     with continued(images, output, {**SIFT, "min_inliers": 40}) as run, pytest.raises(KeyboardInterrupt):
         run.build_database()
     monkeypatch.undo()

@@ -56,7 +56,7 @@ def test_bad_choices_show_at_once(flags, message):
 def test_a_flag_of_another_component_is_refused():
     with pytest.raises(InputError, match="Option variant is of aliked, not of the extractor 'sift'"):
         sift(variant="n32")
-    with pytest.raises(InputError, match="detection_threshold is of aliked and superpoint, not of the"):
+    with pytest.raises(InputError, match="detection_threshold is of aliked and disk and superpoint and xfeat, not of the"):
         sift(detection_threshold=0.1)
     with pytest.raises(InputError, match="Option depth_confidence is of lightglue, not of the matcher 'nearest'"):
         settings(depth_confidence=0.5).make_matcher("auto", sift())
@@ -160,6 +160,6 @@ def test_each_flag_is_listed_once_and_explained():
     owners = {flag.field.name: flag.owners for flag in flag_fields()}
     assert owners["mapper"] == owners["max_keypoints"] == ()
     assert (owners["variant"], owners["ratio"], owners["words"]) == (("aliked",), ("nearest",), ("asmk", "vlad"))
-    assert owners["detection_threshold"] == ("aliked", "superpoint")
+    assert owners["detection_threshold"] == ("aliked", "disk", "superpoint", "xfeat")
     defaults = {flag.field.name: flag.defaults for flag in flag_fields()}
-    assert (defaults["detection_threshold"], defaults["ratio"]) == ((0.2, 0.005), (NearestOptions().ratio,))
+    assert (defaults["detection_threshold"], defaults["ratio"]) == ((0.2, 0.5, 0.005, 0.05), (NearestOptions().ratio,))

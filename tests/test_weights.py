@@ -161,7 +161,7 @@ def test_every_known_file_is_fully_described():
         assert all(url.startswith("https://") for url in spec.urls)
         assert spec.licence
         assert "arXiv:" in spec.citation
-        assert Path(spec.name).suffix in (".pth", ".safetensors")
+        assert Path(spec.name).suffix in (".pt", ".pth", ".safetensors")
 
 
 def test_files_with_the_superpoint_network_are_non_commercial():
