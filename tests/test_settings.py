@@ -56,7 +56,7 @@ def test_bad_choices_show_at_once(flags, message):
 def test_a_flag_of_another_component_is_refused():
     with pytest.raises(InputError, match="Option variant is of aliked, not of the extractor 'sift'"):
         sift(variant="n32")
-    with pytest.raises(InputError, match="detection_threshold is of aliked and disk and superpoint and xfeat, not of the"):
+    with pytest.raises(InputError, match="detection_threshold is of aliked and disk and superpoint and xfeat, not of"):
         sift(detection_threshold=0.1)
     with pytest.raises(InputError, match="Option depth_confidence is of lightglue, not of the matcher 'nearest'"):
         settings(depth_confidence=0.5).make_matcher("auto", sift())
