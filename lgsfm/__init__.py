@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cameras import Camera as Camera
+    from .citing import cite as cite
     from .database import build_database as build_database
     from .doctor import examine as examine
     from .errors import LgsfmError as LgsfmError
     from .evaluation import evaluate as evaluate
+    from .exporting import Exported as Exported
+    from .exporting import export as export
     from .extraction import extract_features as extract_features
-    from .images import list_images as list_images
+    from .image_files import list_images as list_images
     from .images import read_photo as read_photo
     from .localization import Localizer as Localizer
     from .localization import localize as localize
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Camera": "cameras",
+    "Exported": "exporting",
     "FeatureStore": "store",
     "Features": "types",
     "FrameMatcher": "pair",
@@ -62,11 +66,13 @@ _HOMES = {
     "Summary": "summary",
     "TwoViewPose": "two_view",
     "build_database": "database",
+    "cite": "citing",
     "estimate_relative_pose": "pair",
     "evaluate": "evaluation",
     "examine": "doctor",
+    "export": "exporting",
     "extract_features": "extraction",
-    "list_images": "images",
+    "list_images": "image_files",
     "localize": "localization",
     "map_database": "mapping",
     "match": "matchers",
@@ -80,6 +86,7 @@ _HOMES = {
 
 __all__ = [
     "Camera",
+    "Exported",
     "FeatureStore",
     "Features",
     "FrameMatcher",
@@ -95,9 +102,11 @@ __all__ = [
     "Summary",
     "TwoViewPose",
     "build_database",
+    "cite",
     "estimate_relative_pose",
     "evaluate",
     "examine",
+    "export",
     "extract_features",
     "list_images",
     "localize",

@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from .errors import MemoryShortageError
+
 __all__ = ["read_ahead", "write_behind"]
 
 Item = TypeVar("Item")
@@ -28,7 +30,7 @@ def read_ahead(
         waiting: deque[tuple[Item, Future[Result]]] = deque()
         try:
             for item in items:
-                waiting.append((item, pool.submit(read, item)))
+                waiting.append((item, _submit(pool, read, item)))
                 if len(waiting) > count:
                     first, future = waiting.popleft()
                     yield first, future.result
@@ -62,7 +64,7 @@ def write_behind(count: int = 64) -> Iterator[Callable[..., None]]:
         waiting: deque[Future[None]] = deque()
 
         def write(function: Callable[..., Any], *arguments: Any) -> None:
-            waiting.append(pool.submit(call, function, arguments))
+            waiting.append(_submit(pool, call, function, arguments))
             while waiting and (waiting[0].done() or len(waiting) > count):
                 waiting.popleft().result()
             if failed:
@@ -77,3 +79,14 @@ def write_behind(count: int = 64) -> Iterator[Callable[..., None]]:
             raise
     if failed:
         raise failed[0]
+
+
+def _submit(pool: ThreadPoolExecutor, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+    """Raises `MemoryShortageError` where the system has no room for one more thread."""
+    try:
+        return pool.submit(function, *arguments)
+    except (MemoryError, RuntimeError) as exc:
+        raise MemoryShortageError(
+            f"No thread can be started ({exc}): memory is short, or this user has too many processes. What was "
+            "finished is kept; end other programs, and the same command goes on from there."
+        ) from exc

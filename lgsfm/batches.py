@@ -29,9 +29,9 @@ class Batches:
             try:
                 prepared = [(self.images[first], self.images[second]) for first, second in batch]
                 found = match_batch(self.images.matcher, prepared)
-            except MemoryShortageError:
+            except MemoryShortageError as exc:
                 if len(batch) == 1:
-                    raise
+                    raise MemoryShortageError(f"{' and '.join(batch[0])}: {exc}") from exc
                 self.limit = len(batch) // 2
                 logger.warning("Memory is short: going on with %d pairs at once, not %d.", self.limit, len(batch))
                 continue

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from . import errors
-from .errors import CacheError, LgsfmError, ReconstructionError
+from .errors import CacheError, CrashError, LgsfmError, ReconstructionError
 
 __all__ = ["run_in_child"]
 
@@ -64,7 +64,7 @@ def run_in_child(
 
     Raises:
         LgsfmError: as raised by the function.
-        ReconstructionError: the process ended otherwise; the message quotes its last lines.
+        CrashError: the process ended otherwise; the message quotes its last lines.
         CacheError: the log cannot be written.
     """
     with _open_log(log_path) as log:
@@ -102,7 +102,7 @@ def run_in_child(
         process.stdin.close()
     if answer is None:
         late = f" after {limit_s:.0f} seconds, since it did not come to an end" if is_late else ""
-        raise ReconstructionError(_obituary(program, target, code, log_path, late))
+        raise CrashError(_obituary(program, target, code, log_path, late))
     if "error" in answer:
         raise getattr(errors, answer["error"], ReconstructionError)(answer["message"])
     return answer["result"]
@@ -119,6 +119,8 @@ def _open_log(path: Path) -> IO[bytes]:
 
 def _obituary(program: str, target: str, code: int, log_path: Path, late: str) -> str:
     cause = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    if os.name != "nt" and code == -signal.SIGKILL:
+        cause += ", as the system does where memory runs out"
     name = target.partition(":")[2].removesuffix("_in_child")
     lines = [line for line in log_path.read_text(errors="replace").splitlines() if not STACK_FRAME.match(line)]
     return (

@@ -85,6 +85,7 @@ def build_database(
     verification: VerificationOptions | None = None,
     kept: Collection[Pair] = (),
     review: Callable[[Path], None] | None = None,
+    is_repeatable: bool = False,
     log_path: Path,
 ) -> DatabaseReport:
     """Writes a COLMAP database with verified matches; it appears under its name when it is whole.
@@ -100,6 +101,8 @@ def build_database(
         kept: those of the pairs that are taken from the existing database, matches and geometry, where it has them:
             the caller knows that they would come out the same.
         review: has the last word on the database before it appears under its name.
+        is_repeatable: the same content is the same bytes. Else the rows lie in the file in the order in which threads
+            wrote them. It takes the disk space of a second database for a moment.
         log_path: COLMAP's output is appended here.
 
     Raises:
@@ -108,7 +111,8 @@ def build_database(
     """
     path = Path(path)
     partial = path.with_name(f"{path.name}.partial")
-    _remove_database(partial)
+    for left in (partial, _rewritten(partial)):
+        _remove_database(left)
     old = matched_pairs(path) & set(kept) if kept else set()
     new = [pair for pair in pairs if pair not in old]
     wanted = verification or VerificationOptions()
@@ -120,6 +124,8 @@ def build_database(
     copy_pairs(path, partial, old)
     if review:
         review(partial)
+    if is_repeatable:
+        _rewrite(partial)
     report = report_on(partial)
     _remove_database(path)
     try:
@@ -282,6 +288,21 @@ def copy_pairs(source: Path, target: Path, pairs: Collection[Pair]) -> None:
             database.execute("DETACH source")
     except sqlite3.Error as exc:
         raise _unwritable(target, exc) from exc
+
+
+def _rewritten(path: Path) -> Path:
+    return path.with_name(f"{path.name}.rewritten")
+
+
+def _rewrite(path: Path) -> None:
+    """Writes a database anew, table by table and in the order of the keys."""
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("VACUUM INTO ?", (str(_rewritten(path)),))
+        _remove_database(path)
+        os.replace(_rewritten(path), path)
+    except (sqlite3.Error, OSError) as exc:
+        raise _unwritable(path, exc) from exc
 
 
 @contextmanager

@@ -24,6 +24,7 @@ __all__ = [
     "VerifiedPair",
     "checksum",
     "fingerprint",
+    "geometry_digest",
     "matched_pairs",
     "open_inlier_matches",
     "pair_id",
@@ -240,6 +241,24 @@ CONTENT = (
     "SELECT count(*), sum(rows) FROM matches",
     "SELECT count(*), sum(rows), sum(config) FROM two_view_geometries",
 )
+
+
+def geometry_digest(path: Path) -> str:
+    """Hash of the geometries of all pairs: their kinds, numbers of inliers, matrices and poses.
+
+    They are made of the inliers, but far smaller: other inliers give other matrices.
+
+    Raises:
+        CacheError: the database cannot be read.
+    """
+    found = hashlib.sha256()
+    with _opened(path) as database:
+        for row in database.execute(GEOMETRIES):
+            found.update(repr(row).encode())
+    return found.hexdigest()
+
+
+GEOMETRIES = "SELECT pair_id, rows, config, F, E, H, qvec, tvec FROM two_view_geometries ORDER BY pair_id"
 
 
 def checksum(path: Path) -> str:

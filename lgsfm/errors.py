@@ -7,6 +7,7 @@
     ├── CacheError            a file in the output folder cannot be read or written
     │   └── DamageError           what a store holds is not what was written
     ├── ReconstructionError   geometric verification or mapping failed
+    │   └── CrashError            the process that COLMAP ran in ended suddenly
     └── PoseError             two photos have no reliable relative pose
 
 Every message says what happened, where, and what to do. Errors of other libraries are mapped to these
@@ -21,6 +22,7 @@ from pathlib import Path
 
 __all__ = [
     "CacheError",
+    "CrashError",
     "DamageError",
     "InputError",
     "LgsfmError",
@@ -67,6 +69,10 @@ class DamageError(CacheError):
 
 class ReconstructionError(LgsfmError):
     """Geometric verification or mapping did not succeed."""
+
+
+class CrashError(ReconstructionError):
+    """The process that COLMAP ran in ended suddenly: of a fault of its own, or killed for want of memory."""
 
 
 class PoseError(LgsfmError):

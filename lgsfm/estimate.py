@@ -30,10 +30,14 @@ __all__ = [
     "estimate",
     "feature_bytes",
     "guess_seconds",
+    "keypoints_in",
+    "likely_matches",
     "likely_methods",
     "match_bytes",
     "memory_bytes",
+    "memory_parts",
     "model_bytes",
+    "network_bytes",
     "reference_seconds",
     "size",
 ]
@@ -44,7 +48,9 @@ GUESSED, SCALED, MEASURED = "guessed", "measured at another size", "measured"
 REFERENCE_GFLOPS = 108 * 2**0.8  # `lgsfm.machine.Machine.gflops` of the reference machine
 FLOOR_S = {"extract": 0.02, "match": 0.01}  # a GPU waits for the decoder and for its host, however fast it is
 ALL_KEYPOINTS = 8192  # where all are kept
-MATCHES_SHARE = 0.4  # of the keypoints that match in a typical pair; 0.23 to 0.77 in seven collections
+MATCHES_SHARE = 0.4  # of the keypoints that match in a pair of photos of one place; 0.28 to 0.77 in nine collections
+PARTNERS = 20  # photos that show much the same as one of a large collection; the other pairs hold
+CHANCE_SHARE = 0.08  # of the keypoints matched; 0.05 to 0.1 where places are mixed
 RETRIEVED_SHARE = 0.6  # of the similar images that are no pair yet from the other side; 0.53 to 0.58 in a video
 NEIGHBOURS_SHARE = 0.5  # of the neighbours by name that retrieval has not found; a quarter in a video
 
@@ -60,10 +66,15 @@ READ_S = 0.05  # a photo of some megapixels
 LIGHTGLUE_GFLOPS = 205
 ADAPTIVE_SHARE = 0.5  # of LightGlue's work that a typical pair needs when it may stop early
 
+# ---- keypoints
+KEYPOINTS_PER_TEXTURED_MEGAPIXEL = {"aliked": 4500, "sift": 15_000}  # of sets 3,600 to 5,300, 8,500 to 27,000
+KEYPOINTS_STEP = 256  # a guess from some photos is no finer, so that speeds of like collections are kept together
+
 # ---- bytes
 DESCRIPTOR_DIM = {"aliked": 128, "sift": 128, "superpoint": 256}
 ENTRY_BYTES = {"features": 3200, "matches": 2300}  # what HDF5 needs for the groups and attributes of an entry
 EMPTY_DATABASE_BYTES = 160_000
+PAIR_BYTES = {"matches": 300, "geometry": 700}  # of the database: half a page each, matrices and poses
 MODEL_BYTES_PER_KEYPOINT = 37
 IMAGE_BYTES_PER_PIXEL = {"aliked": 400, "sift": 230, "superpoint": 700}  # activations, or the scale space
 NETWORK_BYTES = {"aliked": 110e6, "sift": 25e6, "superpoint": 150e6, "lightglue": 160e6, "nearest": 60e6}
@@ -72,8 +83,9 @@ READING_BYTES = 80e6  # photos that are decoded ahead
 PREPARED_IMAGES = 64  # that the matching stage keeps
 PREPARED_BYTES_PER_KEYPOINT = {"lightglue": 1280, "nearest": 512}  # tokens and rotary encoding, descriptors
 NEW_SHARE = 0.5  # of the matching stage's memory that the feature stage has not left behind
+PAIR_ENTRY_BYTES = 600  # of the lists of pairs and what they are asked for, in our process
 MAPPER_BYTES = 90e6
-MAPPER_BYTES_PER_KEYPOINT = 1400  # correspondences, tracks, bundle adjustment
+MAPPER_BYTES_PER_KEYPOINT = 1400  # correspondences, tracks, bundle adjustment; 1,200 to 1,600 in three collections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +99,17 @@ class Setup:
     pixels: int  # of a photo as the extractor sees it
     keypoints: int  # at most so many per photo; 0 keeps all
     is_adaptive: bool = True  # whether the matcher may stop early
+    expected: int = 0  # keypoints that its photos are likely to have, see `keypoints_in`; 0: as many as may be
 
     @property
     def most_keypoints(self) -> int:
-        """Keypoints to reckon with, per photo."""
+        """Keypoints that a photo may have: what memory has to hold."""
         return self.keypoints or ALL_KEYPOINTS
+
+    @property
+    def likely_keypoints(self) -> int:
+        """Keypoints that a photo is likely to have: what files and seconds follow."""
+        return min(self.most_keypoints, self.expected or self.most_keypoints)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +120,8 @@ class Work:
     num_pairs: int
     new_images: int  # to extract
     new_pairs: int  # to match
+    more_pairs: float = 0  # that second looks may cost at most, in pairs of the first look
+    more_s: float = 0  # that they may cost at most, where their budget is a time
     is_database_new: bool = True  # whether the pairs are to be verified
 
     @classmethod
@@ -135,7 +155,14 @@ class Estimate:
 
     seconds: Mapping[str, float]  # per stage, see `STAGES`
     disk_bytes: int  # of the finished output folder
-    memory_bytes: int  # of the largest process
+    beside_bytes: int  # that lie beside it for a while: a second database, models of another attempt
+    memory: Mapping[str, int]  # stage -> peak of the process that does it
+    more_s: float = 0.0  # at most, of second looks and of the models after them
+
+    @property
+    def memory_bytes(self) -> int:
+        """Peak of the largest process."""
+        return max(self.memory.values())
 
     @property
     def total_s(self) -> float:
@@ -154,15 +181,37 @@ def estimate(work: Work, setup: Setup, rates: Rates) -> Estimate:
         "verify": rates.seconds["verify"] * work.num_pairs * work.is_database_new,
         "map": mapping_s,
     }
-    keypoints = setup.most_keypoints
-    matches = round(MATCHES_SHARE * keypoints)
+    keypoints = setup.likely_keypoints
+    matches = likely_matches(work.num_images, work.num_pairs, keypoints)
+    database = database_bytes(work.num_images, keypoints, work.num_pairs, matches, matches)
+    models = model_bytes(work.num_images, keypoints)
     disk = (
         feature_bytes(work.num_images, keypoints, DESCRIPTOR_DIM.get(setup.extractor, 128))
         + match_bytes(work.num_pairs, matches)
-        + database_bytes(work.num_images, keypoints, work.num_pairs, matches, matches)
-        + model_bytes(work.num_images, keypoints)
+        + database
+        + models
     )
-    return Estimate(seconds=seconds, disk_bytes=disk, memory_bytes=memory_bytes(work.num_images, setup))
+    more_s = (rates.seconds["match"] + rates.seconds["verify"]) * work.more_pairs + work.more_s
+    return Estimate(
+        seconds=seconds,
+        disk_bytes=disk,
+        beside_bytes=database + models,
+        memory=memory_parts(work, setup),
+        more_s=more_s + mapping_s if more_s else 0.0,
+    )
+
+
+def keypoints_in(extractor: str, textured_pixels: float) -> int:
+    """Keypoints that a photo is likely to have with so many pixels that are not plain; 0 where that is not known."""
+    each = KEYPOINTS_PER_TEXTURED_MEGAPIXEL.get(extractor, 0)
+    return KEYPOINTS_STEP * max(1, round(each * textured_pixels / 1e6 / KEYPOINTS_STEP)) if each else 0
+
+
+def likely_matches(num_images: int, num_pairs: int, keypoints: int) -> int:
+    """Matches of a pair on average: the more pairs a photo has, the fewer of them show the same."""
+    partners = 2 * num_pairs / max(num_images, 1)
+    same = min(1.0, PARTNERS / partners) if partners else 1.0
+    return round(keypoints * (MATCHES_SHARE * same + CHANCE_SHARE * (1 - same)))
 
 
 def likely_methods(num_images: int, options: PairOptions) -> list[str]:
@@ -194,7 +243,7 @@ def count_pairs(num_images: int, options: PairOptions) -> int:
 # --------------------------------------------------------------------------------- time
 def reference_seconds(stage: str, setup: Setup, num_images: int = 100) -> float:
     """Seconds per photo (extract, map) or pair (match, verify) on the reference machine; mapping of ``num_images``."""
-    keypoints = setup.most_keypoints
+    keypoints = setup.likely_keypoints
     if stage == "extract":
         known = EXTRACT_S_PER_MEGAPIXEL
         each = known.get(f"{setup.extractor}-{setup.variant}", known.get(setup.extractor, known["superpoint"]))
@@ -240,7 +289,8 @@ def match_bytes(num_pairs: int, matches: int) -> int:
 
 def database_bytes(num_images: int, keypoints: int, num_pairs: int, matches: int, inliers: int) -> int:
     """COLMAP's database: float32 positions; two uint32 per match and again per inlier."""
-    return EMPTY_DATABASE_BYTES + 8 * (num_images * keypoints + num_pairs * (matches + inliers))
+    pair = 8 * (matches + inliers) + PAIR_BYTES["matches"] * bool(matches) + PAIR_BYTES["geometry"] * bool(inliers)
+    return EMPTY_DATABASE_BYTES + 8 * num_images * keypoints + num_pairs * pair
 
 
 def model_bytes(num_images: int, keypoints: int) -> int:
@@ -249,11 +299,25 @@ def model_bytes(num_images: int, keypoints: int) -> int:
 
 
 def memory_bytes(num_images: int, setup: Setup) -> int:
-    """Peak memory of the larger of two processes: ours, with the networks on the CPU, and that of the mapper.
+    """Peak memory of the largest process of a run over so many photos, but for what each pair adds."""
+    return max(memory_parts(Work.all_of(num_images, 0), setup).values())
+
+
+def memory_parts(work: Work, setup: Setup) -> dict[str, int]:
+    """Peak memory by stage: of our process, with the networks on the CPU, and of that of the mapper.
 
     Half of what the matching stage needs finds room in what the feature stage has left behind. The sum was -17 to
     +27 % off the peaks of seven runs (0.6 to 1.3 GB). On a GPU, the part of the networks is the GPU's.
     """
+    base = TORCH_BYTES + READING_BYTES
+    extraction, matching = network_bytes(work.num_images, setup)
+    ours = base + extraction + NEW_SHARE * matching + PAIR_ENTRY_BYTES * work.num_pairs
+    mapper = MAPPER_BYTES + MAPPER_BYTES_PER_KEYPOINT * work.num_images * setup.likely_keypoints
+    return {"extract": round(base + extraction), "match": round(ours), "map": round(mapper)}
+
+
+def network_bytes(num_images: int, setup: Setup) -> tuple[float, float]:
+    """What extraction and matching need where the networks work, for so many photos."""
     keypoints, prepared = setup.most_keypoints, min(num_images, PREPARED_IMAGES)
     extraction = (
         NETWORK_BYTES.get(setup.extractor, 150e6) + IMAGE_BYTES_PER_PIXEL.get(setup.extractor, 700) * setup.pixels
@@ -264,9 +328,7 @@ def memory_bytes(num_images: int, setup: Setup) -> int:
         + pair
         + prepared * keypoints * PREPARED_BYTES_PER_KEYPOINT.get(setup.matcher, 1280)
     )
-    ours = TORCH_BYTES + READING_BYTES + extraction + NEW_SHARE * matching
-    mapper = MAPPER_BYTES + MAPPER_BYTES_PER_KEYPOINT * num_images * keypoints
-    return round(max(ours, mapper))
+    return extraction, matching
 
 
 # --------------------------------------------------------------------------------- words

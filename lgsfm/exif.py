@@ -1,7 +1,8 @@
 """What the EXIF data of a photo says: which way up it is, the camera, a first guess of the focal length, where and
 when it was taken.
 
-`read_exif` never raises for a damaged file: what cannot be read counts as not written.
+`read_exif` never raises for a damaged file: what cannot be read counts as not written, and so does a focal length
+that no lens has. What it takes in memory and time does not depend on what a file claims.
 The functions on points turn between the stored and the upright image (see `images`): for all of them the
 centre of the top-left pixel is (0, 0).
 """
@@ -9,20 +10,24 @@ centre of the top-left pixel is (0, 0).
 from __future__ import annotations
 
 import contextlib
+import io
 import math
+import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags
 from PIL.Image import Image
 
 from .errors import InputError
+from .tiff_tags import Entry, Tiff, TiffError, Value
 
 __all__ = [
     "Exif",
     "GpsPosition",
+    "exif_of",
     "read_exif",
     "stored_to_upright",
     "turn_upright",
@@ -54,6 +59,8 @@ _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # inch, cm; mm and µm are 
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 _SENSOR_MM = (1.5, 100.0)  # long edges that exist, from phones to digital backs
 _AGREE = 0.1  # relative difference up to which two focal lengths mean the same lens position
+_FOCAL_EDGES = (0.1, 100.0)  # focal lengths that exist, in long edges: from fisheyes to telescopes
+_ALTITUDES_M = (-12_000.0, 100_000.0)  # from the deepest sea to the edge of space
 _SAME_ASPECT = 0.02  # relative difference of aspect ratios that rounding of edges explains
 
 # EXIF code -> (transpose, then mirror x, then mirror y) leading from the stored to the upright image
@@ -104,11 +111,14 @@ class Exif:
         rounded to whole millimetres. So: the first where both agree within 10 % or where it stands alone
         with a sensor of possible size; else the second. A photo that was resized after capture is scaled by
         `captured_size`; one that was cropped (another aspect ratio) has no known focal length: None.
-        `focal_mm` alone says nothing without the size of the sensor.
+        `focal_mm` alone says nothing without the size of the sensor. What no lens has is not known either.
         """
         if self._is_cropped(size):
             return None
-        equivalent, plane = self._focal_from_35mm(size), self._focal_from_plane(size)
+        equivalent, plane = (
+            focal if focal is not None and _FOCAL_EDGES[0] <= focal / max(size) <= _FOCAL_EDGES[1] else None
+            for focal in (self._focal_from_35mm(size), self._focal_from_plane(size))
+        )
         if plane is None or equivalent is None:
             return equivalent if plane is None else plane
         return plane if abs(plane - equivalent) <= _AGREE * equivalent else equivalent
@@ -142,19 +152,34 @@ class Exif:
 
 def read_exif(image: Image) -> Exif:
     """The EXIF data of an open Pillow image, without decoding its pixels. Never raises."""
-    tags = _read_tags(image)
-    orientation = tags.get(_BASE.Orientation)
+    if image.format == "TIFF":
+        return exif_of(getattr(image, "fp", None), image.info.get("xmp", b""))
+    profile = image.info.get("Raw profile type exif")  # how ImageMagick writes it into a PNG
+    block = image.info.get("exif", b"")
+    with contextlib.suppress(ValueError):
+        block = block or bytes.fromhex("".join(str(profile or "").split("\n")[3:]))
+    return exif_of(io.BytesIO(block.removeprefix(b"Exif\0\0")), image.info.get("xmp", b""))
+
+
+def exif_of(stream: BinaryIO | None, xmp: bytes = b"") -> Exif:
+    """The EXIF data in a TIFF file, as which other formats have it too; the orientation may be in XMP instead.
+
+    Never raises for what is in the file.
+    """
+    tags = _read_tags(stream) if stream else {}
+    orientation = tags.get(_BASE.Orientation, _orientation_in(xmp))
     width, height = _positive(tags.get(_BASE.ExifImageWidth)), _positive(tags.get(_BASE.ExifImageHeight))
     resolution = _positive(tags.get(_BASE.FocalPlaneXResolution))
-    mm_per_unit = _MM_PER_UNIT.get(tags.get(_BASE.FocalPlaneResolutionUnit, 2))
+    unit = tags.get(_BASE.FocalPlaneResolutionUnit, 2)
+    mm_per_unit = _MM_PER_UNIT.get(unit) if isinstance(unit, int) else None
     return Exif(
         orientation=orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1,
         make=_text(tags.get(_BASE.Make)),
         model=_text(tags.get(_BASE.Model)),
         focal_mm=_positive(tags.get(_BASE.FocalLength)),
         focal_35mm=_positive(tags.get(_BASE.FocalLengthIn35mmFilm)),
-        focal_plane_px_per_mm=resolution / mm_per_unit if resolution and mm_per_unit else None,
-        captured_size=(int(width), int(height)) if width and height else None,
+        focal_plane_px_per_mm=_positive(resolution / mm_per_unit) if resolution and mm_per_unit else None,
+        captured_size=(int(width), int(height)) if width and height and min(width, height) >= 1 else None,
         position=_position(tags),
         taken=_time(tags.get(_BASE.DateTimeOriginal)),
     )
@@ -212,19 +237,33 @@ def _typed_as(moved: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(moved, kept)
 
 
-def _read_tags(image: Image) -> dict[int, Any]:
-    """The tags we use and the file has, as Pillow gives them."""
-    tags: dict[int, Any] = {}
-    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
-        return tags  # Pillow would decode all pixels to look behind them
-    # Damaged EXIF makes Pillow raise nearly anything; what can be read apart from the damage counts.
-    with contextlib.suppress(Exception):
-        exif = image.getexif()
-        for directory, wanted in ((None, _BASE_TAGS), (_IFD.Exif, _PHOTO_TAGS), (_IFD.GPSInfo, _GPS_TAGS)):
-            with contextlib.suppress(Exception):
-                found = exif if directory is None else exif.get_ifd(directory)
-                tags |= {tag: found[tag] for tag in wanted if tag in found}
+def _read_tags(stream: BinaryIO) -> dict[int, Value]:
+    """The tags we use and the file has; those that cannot be read are left out."""
+    tags: dict[int, Value] = {}
+    with contextlib.suppress(TiffError, OSError):
+        tiff = Tiff(stream)
+        first = tiff.directory()
+        tags |= _values(tiff, first, _BASE_TAGS)
+        for pointer, wanted in ((_IFD.Exif, _PHOTO_TAGS), (_IFD.GPSInfo, _GPS_TAGS)):
+            with contextlib.suppress(TiffError):
+                place = _values(tiff, first, (pointer,)).get(pointer)
+                if isinstance(place, int):
+                    tags |= _values(tiff, tiff.directory(place), wanted)
     return tags
+
+
+def _values(tiff: Tiff, entries: dict[int, Entry], wanted: tuple[int, ...]) -> dict[int, Value]:
+    values: dict[int, Value] = {}
+    for tag in wanted:
+        with contextlib.suppress(TiffError):
+            if tag in entries:
+                values[tag] = tiff.value(entries[tag])
+    return values
+
+
+def _orientation_in(xmp: bytes) -> int:
+    found = re.search(rb'tiff:Orientation(="|>)([0-9])', xmp)
+    return int(found[2]) if found else 1
 
 
 def _positive(value: Any) -> float | None:
@@ -245,8 +284,10 @@ def _position(tags: dict[int, Any]) -> GpsPosition | None:
     if latitude is None or longitude is None or (latitude, longitude) == (0.0, 0.0):
         return None  # zeros are what phones write that know no position
     altitude = _number(tags.get(_GPS.GPSAltitude))
-    is_below = tags.get(_GPS.GPSAltitudeRef) in (1, b"\x01")
-    return GpsPosition(latitude, longitude, -altitude if altitude is not None and is_below else altitude)
+    if altitude is not None and tags.get(_GPS.GPSAltitudeRef) in (1, b"\x01"):
+        altitude = -altitude
+    is_possible = altitude is not None and _ALTITUDES_M[0] <= altitude <= _ALTITUDES_M[1]
+    return GpsPosition(latitude, longitude, altitude if is_possible else None)
 
 
 def _degrees(parts: Any, direction: str, directions: str, limit_deg: float) -> float | None:
@@ -274,8 +315,4 @@ def _time(value: Any) -> datetime | None:
 
 def _number(value: Any) -> float | None:
     """``value`` as a finite number, or None."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, ArithmeticError):
-        return None
-    return number if math.isfinite(number) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

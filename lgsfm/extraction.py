@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from .background import read_ahead
-from .errors import InputError, in_short
+from .errors import InputError, MemoryShortageError, in_short
 from .extractors import Extractor, extract_visible, heeds_masks
 from .images import MIN_EDGE_PX, Photo, file_digest, read_photo
 from .store import damaged_in, digest_of, is_intact, orientation_of, source_of
@@ -17,6 +19,9 @@ from .types import Features, Progress
 __all__ = ["ExtractionReport", "extract_features"]
 
 _log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ def extract_features(
     orientations: Mapping[str, int] | None = None,
     masks: Mapping[str, Sequence[Path]] | None = None,
     is_strict: bool = False,
+    at_once: int = 1,
     progress: Progress | None = None,
 ) -> ExtractionReport:
     """Fills the store with the features of the images; an intact entry of the same view of the same bytes is kept.
@@ -70,11 +76,14 @@ def extract_features(
             EXIF data says, and an entry of any view is kept.
         masks: mask files of those images that have any, see `lgsfm.masks`; other masks make other features.
         is_strict: an unusable photo is an error; by default it is skipped and named in the report.
+        at_once: how many photos are at work at once, each on a core of its own; 1 has all cores.
         progress: called with (done, total) after each image.
 
     Raises:
         InputError: a photo or its mask is unusable and ``is_strict`` is set, or every photo is unusable or masked
             out; or the extractor cannot work at all, for want of the device say.
+        MemoryShortageError: there is not enough memory for a photo no larger than those before. A larger one is
+            skipped and named like an unusable one.
     """
     image_dir = Path(image_dir)
     views, masks = orientations or {}, masks or {}
@@ -108,18 +117,36 @@ def extract_features(
             "fewer than --max-keypoints.",
             extractor.kind,
         )
-    for name, result in read_ahead(todo, read):
+
+    largest = 0  # pixels of a photo that memory sufficed for
+
+    def see(item: tuple[str, Callable[[], Photo]]) -> Features | InputError:
+        nonlocal largest
+        name, result = item
         try:
             photo = result()
             _check_edges(image_dir / name, photo)
         except InputError as exc:
-            if is_strict:
-                raise
-            report.failed[name] = str(exc).removeprefix(f"{image_dir / name}: ")
-            store.pop(name, None)
-        else:
-            store[name] = extract_visible(extractor, photo)
+            return exc
+        try:
+            features = extract_visible(extractor, photo)
+        except (MemoryShortageError, MemoryError) as exc:
+            problem = _too_large(image_dir / name, photo, exc)
+            if 0 < largest < _num_pixels(photo):  # this one alone
+                return InputError(problem)
+            raise MemoryShortageError(problem) from exc
+        largest = max(largest, _num_pixels(photo))
+        return features
+
+    for name, found in zip(todo, _each(see, read_ahead(todo, read, count=max(2, at_once)), at_once), strict=True):
+        if isinstance(found, Features):
+            store[name] = found
             report.computed.append(name)
+        elif is_strict:
+            raise found
+        else:
+            report.failed[name] = str(found).removeprefix(f"{image_dir / name}: ")
+            store.pop(name, None)
         done += 1
         if progress:
             progress(done, len(names))
@@ -133,6 +160,28 @@ def extract_features(
             "are the masks the wrong way round?"
         )
     return report
+
+
+def _each(function: Callable[[Item], Result], items: Iterable[Item], at_once: int) -> Iterator[Result]:
+    """The results for the items, in their order, one by one or several at once, each on a core of its own."""
+    if at_once <= 1:
+        yield from map(function, items)
+        return
+    from .models import on_all_cores  # loads torch
+
+    waiting = iter(items)
+    while block := list(islice(waiting, at_once)):
+        yield from on_all_cores(function, block)
+
+
+def _too_large(path: Path, photo: Photo, exc: Exception) -> str:
+    height, width = photo.rgb.shape[:2]
+    reason = str(exc) or "Not enough memory. What is finished is kept: go on with a smaller --max-edge-px."
+    return f"{path}: too large for the memory, with {width}x{height} pixels. {reason}"
+
+
+def _num_pixels(photo: Photo) -> int:
+    return photo.rgb.shape[0] * photo.rgb.shape[1]
 
 
 def _check_edges(path: Path, photo: Photo) -> None:

@@ -1,7 +1,9 @@
-"""Small files that are either the old or the new ones, never half."""
+"""Small files and folders that are either the old or the new ones, never half."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -15,7 +17,9 @@ from .options import digest
 
 __all__ = [
     "clear_partial_files",
+    "exchange",
     "fits",
+    "make_folder_of",
     "misfits",
     "read_json",
     "read_json_strictly",
@@ -26,13 +30,21 @@ __all__ = [
 ]
 
 CHECKSUM = "checksum"  # in files that nobody but lgsfm writes
+SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+AT_FDCWD = -100
+NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file as a whole, whoever else does so at the same time. Raises `CacheError` if that fails."""
+    """Writes a file as a whole, whoever else does so at the same time; a link in its place is replaced, not followed.
+
+    Raises `CacheError` if that fails.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "x", encoding="utf-8") as file:  # "x": never through a link that lies there
+            file.write(text)
         sync_file(temporary)  # or a power loss may leave an empty file under the name
         os.replace(temporary, path)
         sync_folder(path.parent)
@@ -71,9 +83,29 @@ def sync_folder(folder: Path) -> None:
 def clear_partial_files(folder: Path) -> None:
     """Removes texts that killed processes left half written (see `write_text`); nobody else may be writing there."""
     for path in folder.glob("*.partial"):
-        if {".json", ".txt"} & set(path.suffixes) and path.is_file():
+        if {".html", ".json", ".txt"} & set(path.suffixes) and path.is_file():
             with suppress(OSError):
                 path.unlink()
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Two files or folders get each other's names, in one step; False where the system knows no such step.
+
+    Raises:
+        OSError: one is not there, or may not be renamed.
+    """
+    system: Any = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    names = os.fsencode(first), os.fsencode(second)
+    if hasattr(system, "renameat2"):  # Linux
+        result = system.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], ctypes.c_uint(SWAP))
+    elif hasattr(system, "renamex_np"):  # macOS
+        result = system.renamex_np(*names, ctypes.c_uint(SWAP))
+    else:
+        return False
+    number = ctypes.get_errno() if result else 0
+    if number and number not in NO_EXCHANGE:
+        raise OSError(number, os.strerror(number), str(first), None, str(second))
+    return not number
 
 
 def write_json(path: Path, content: Any, *, is_checked: bool = False) -> None:

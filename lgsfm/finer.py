@@ -51,12 +51,12 @@ class Finer:
     @property
     def features_path(self) -> Path:
         """The feature store."""
-        return self.workspace.features(self.extractor.identity)
+        return self.workspace.features(self.settings.identity_of(self.extractor))
 
     @property
     def matches_path(self) -> Path:
         """The match store."""
-        return self.workspace.matches(self.matcher.identity, self.features_path)
+        return self.workspace.matches(self.settings.identity_of(self.matcher), self.features_path)
 
     def look(
         self, pairs: Sequence[Pair], views: Mapping[str, int], masks: Mapping[str, Sequence[Path]]
@@ -73,8 +73,8 @@ class Finer:
         """
         names = sorted({name for pair in pairs for name in pair})
         with (
-            FeatureStore(self.features_path, self.extractor.identity) as features,
-            MatchStore(self.matches_path, self.matcher.identity) as matches,
+            FeatureStore(self.features_path, self.settings.identity_of(self.extractor)) as features,
+            MatchStore(self.matches_path, self.settings.identity_of(self.matcher)) as matches,
         ):
             extract_features(
                 self.image_dir,
@@ -83,6 +83,7 @@ class Finer:
                 features,
                 orientations=views,
                 masks=masks,
+                at_once=self.settings.photos_at_once,
                 progress=self.progress("extract"),
             )
             report = match_features(
@@ -90,7 +91,7 @@ class Finer:
                 pairs,
                 self.matcher,
                 matches,
-                batch_size=self.settings.run.batch_size,
+                batch_size=self.settings.batch_size,
                 progress=self.progress("match"),
             )
         return report.computed, report.reused

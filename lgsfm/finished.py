@@ -13,7 +13,7 @@ from .database_reading import read_inlier_matches
 from .database_record import DatabaseRecord
 from .errors import InputError
 from .files import read_json
-from .images import read_header
+from .images import image_path, read_header
 from .pair import MatchedPair
 from .poses import load_poses
 from .store import FeatureStore, MatchStore
@@ -89,6 +89,10 @@ class FinishedRun:
             raise InputError(f"{self.workspace.root} has {problem} named '{text}'. Names are relative to the photos.")
         return found[0]
 
+    def photo(self, name: str) -> Path:
+        """The file of an image. Raises `InputError` if its name leads out of the folder of the photos."""
+        return image_path(self.image_dir, name)
+
     def pair(self, name0: str, name1: str) -> MatchedPair:
         """The matches of two images, in the order asked for. Raises `InputError` if the pair was not matched."""
         key = canonical_pair(name0, name1)
@@ -115,7 +119,7 @@ class FinishedRun:
             if name in self._registered:
                 self._cameras[name] = camera_of_model(self.workspace.sparse / "0", name, size)
             else:
-                self._cameras[name] = camera_of_exif(read_header(self.image_dir / name).exif, size)
+                self._cameras[name] = camera_of_exif(read_header(self.photo(name)).exif, size)
         return self._cameras[name]
 
     @cached_property

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -25,23 +25,33 @@ from .estimate import (
     duration,
     estimate,
     likely_methods,
+    network_bytes,
     reference_seconds,
     size,
 )
+from .healing import Budget, parse_budget
 from .images import read_header
-from .machine import Machine, cpu, machine_of
+from .machine import Machine, available_bytes, cpu, gpu_bytes, machine_of
 from .pairing import METHODS, read_pairs
 from .rates import Speed, Speeds, about, rates_file, rates_of
+from .room import bytes_in, check_disk, memory_warning
 from .settings import ComponentSettings, Settings
-from .store import FeatureStore, MatchStore
+from .store import FeatureStore, MatchStore, num_keypoints
+from .texture import expected_keypoints
 from .types import Pair, Progress, canonical_pair
 
-__all__ = ["Files", "Forecast", "Pace", "machines_of", "seen_pixels", "setup_of", "tags_of"]
+__all__ = ["Ahead", "Files", "Forecast", "Pace", "machines_of", "seen_pixels", "setup_of", "tags_of"]
 
 SAMPLE = 100  # photos or pairs of which it is looked up whether they are finished
 HEADERS = 5  # photos whose size is looked up
+LOOKED_AT = 5  # photos whose texture is looked at, some 50 ms each
 STAGES = {"extract": "extract", "match": "match", "database": "verify", "map": "map"}  # of a run -> of an estimate
-MATCHER_CHOICES = {"batch_size": 0, "hopeless": 0.0, "precision": "auto"}  # flags that decide speed, by default
+MATCHER_CHOICES = {  # flags that decide speed, by default
+    "batch_size": 0,
+    "deterministic": False,
+    "hopeless": 0.0,
+    "precision": "auto",
+}
 logger = logging.getLogger(__name__)
 
 
@@ -81,6 +91,20 @@ class Files:
     database: Path
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """What lies ahead of a run.
+
+    text: for people
+    disk_bytes: of all that will lie in the output folder at the fullest moment
+    warnings: for people
+    """
+
+    text: str = ""
+    disk_bytes: int = 0
+    warnings: tuple[str, ...] = ()
+
+
 class Forecast:
     """Of one run.
 
@@ -93,37 +117,53 @@ class Forecast:
         self.image_dir, self.names = image_dir, names
         self.paces = {"extract": Pace(), "match": Pace()}
         self.speeds = Speeds(rates_file())
+        self._expected: dict[str, int] = {}  # identity of an extractor -> keypoints of a photo
 
-    def say(self, settings: Settings, extractor: Any, matcher: Any, files: Files) -> str:
-        """What the run will take, for people; "" if that cannot be told."""
+    def lines(self, settings: Settings, extractor: Any, matcher: Any, files: Files) -> list[str]:
+        """What people are told before the run. Raises `CacheError` if the disk has surely not enough room."""
+        ahead = self.look(settings, extractor, matcher, files)
+        folder = files.features.parent
+        full = check_disk(folder, ahead.disk_bytes - bytes_in(folder)) if ahead.disk_bytes else ""
+        return [line for line in (ahead.text, full, *ahead.warnings) if line]
+
+    def look(self, settings: Settings, extractor: Any, matcher: Any, files: Files) -> Ahead:
+        """What the run will take; nothing if that cannot be told."""
         try:
-            return self._say(settings, extractor, matcher, files)
+            return self._look(settings, extractor, matcher, files)
         except Exception as exc:  # it is only a forecast
             logger.debug("no forecast: %s", exc)
-            return ""
+            return Ahead()
 
-    def _say(self, settings: Settings, extractor: Any, matcher: Any, files: Files) -> str:
+    def _look(self, settings: Settings, extractor: Any, matcher: Any, files: Files) -> Ahead:
         num_images = len(self.names)
         num_pairs = self._count_pairs(settings)
         features_done = _share_done(files.features, FeatureStore, self._some_names())
         candidates = self._some_pairs(settings, files.pairs)
         matches_done = _share_done(files.matches, MatchStore, candidates) * features_done
         is_all_there = features_done == matches_done == 1
+        looks = _looks(settings, num_pairs)
         work = Work(
             num_images=num_images,
             num_pairs=num_pairs,
             new_images=round(num_images * (1 - features_done)),
             new_pairs=round(num_pairs * (1 - matches_done)),
+            more_pairs=looks.pairs or 0,
+            more_s=looks.seconds or 0,
             is_database_new=not (is_all_there and files.database.is_file()),
         )
         identities = {"extractor": extractor.identity, "matcher": matcher.identity}
-        setup = setup_of(identities, settings.mapping.mapper, self._pixels(identities))
+        setup = self._setup(settings, identities, files.features)
         machines = machines_of(
             settings, setup.extractor, is_extracting=work.new_images > 0, is_matching=work.new_pairs > 0
         )
         rates = rates_of(setup, num_images, machines, tags_of(settings), self.speeds)
         is_known = bool(candidates) or not files.matches.is_file()
-        return in_words(work, estimate(work, setup, rates), rates, is_reuse_known=is_known)
+        found = estimate(work, setup, rates)
+        return Ahead(
+            in_words(work, found, rates, is_reuse_known=is_known),
+            found.disk_bytes + found.beside_bytes,
+            tuple(warning for warning in memory_warnings(work, setup, found, machines) if warning),
+        )
 
     def remember(
         self, stage: str, settings: Settings, identities: Mapping[str, Any], seconds: float, count: int
@@ -143,7 +183,7 @@ class Forecast:
             self.paces[stage] = Pace()
         if not count:
             return
-        setup = setup_of(identities, settings.mapping.mapper, self._pixels(identities))
+        setup = self._setup(settings, identities)
         devices = {"extract": device_of(setup.extractor, settings.run.device), "match": settings.run.device}
         machine = machine_of(devices.get(stage, "cpu"), threads_of(settings))
         self.speeds.add(
@@ -155,6 +195,17 @@ class Forecast:
                 count=count,
             )
         )
+
+    def _setup(self, settings: Settings, identities: Mapping[str, Any], features: Path | None = None) -> Setup:
+        """The setup; the photos are looked at once, so that what is kept of a run is found by the next one."""
+        setup = setup_of(identities, settings.mapping.mapper, self._pixels(identities))
+        key = str(identities["extractor"])
+        if key not in self._expected:
+            known = _mean_keypoints(features, self._some_names()) if features else 0
+            edge_px = identities["extractor"].get("options", {}).get("max_edge_px", 0)
+            some = _spread(self.names, LOOKED_AT)
+            self._expected[key] = known or expected_keypoints(self.image_dir, some, setup.extractor, edge_px)
+        return replace(setup, expected=self._expected[key])
 
     def _pixels(self, identities: Mapping[str, Any]) -> int:
         edge_px = identities["extractor"].get("options", {}).get("max_edge_px", 0)
@@ -178,7 +229,7 @@ class Forecast:
             return _random_pairs(sorted(self.names))
         if not selected.is_file():
             return []
-        lines = _spread(selected.read_text(encoding="utf-8").splitlines(), SAMPLE)
+        lines = _spread(selected.read_text(encoding="utf-8").split("\n")[:-1], SAMPLE)  # names may hold other breaks
         return [(line.split("\t")[0], line.split("\t")[1]) for line in lines]
 
 
@@ -194,8 +245,26 @@ def in_words(work: Work, found: Estimate, rates: Rates, *, is_reuse_known: bool)
     needs = f"{size(found.memory_bytes)} of memory, {size(found.disk_bytes)} of disk"
     caveat = "" if is_reuse_known else ", if no match is reused"
     stages = f" ({', '.join(each)})" if len(each) > 1 else ""
+    if found.more_s:
+        stages += f", up to {duration(found.total_s + found.more_s)} if photos need second looks"
     origin = rates.origin([stage for stage, seconds in found.seconds.items() if seconds])
     return f"Ahead: {ahead}: about {duration(found.total_s)}{stages}; {needs}{caveat}.\n  Times are {origin}."
+
+
+def memory_warnings(work: Work, setup: Setup, found: Estimate, machines: Mapping[str, Machine]) -> list[str]:
+    """Warnings of stages that may not have enough memory, "" for the others."""
+    graphics = machines["match"]
+    ours = memory_warning(found.memory, available_bytes())
+    if (free := gpu_bytes(graphics)) is None:
+        return [ours]
+    extraction, matching = network_bytes(work.num_images, setup)
+    return [ours, memory_warning({"gpu": round(max(extraction, matching))}, free, graphics.name)]
+
+
+def _looks(settings: Settings, num_pairs: int) -> Budget:
+    """What second looks may cost at most."""
+    wanted = settings.healing.budget
+    return parse_budget("none" if wanted == "auto" and settings.pairs.is_listed else wanted, num_pairs)
 
 
 def _amount(new: int, total: int, unit: str) -> str:
@@ -265,6 +334,15 @@ def _share_done(path: Path, store: Callable[[Path], Any], sample: Sequence[Any])
         return 0.0
     with store(path) as entries:
         return sum(key in entries for key in sample) / len(sample)
+
+
+def _mean_keypoints(path: Path, sample: Sequence[str]) -> int:
+    """Keypoints of the photos that a store holds, on average of some; 0 if it holds none of them."""
+    if not path.is_file():
+        return 0
+    with FeatureStore(path) as entries:
+        counts = [count for name in sample if (count := num_keypoints(entries, name)) is not None]
+    return round(sum(counts) / len(counts)) if counts else 0
 
 
 def _spread(items: Sequence[Any], count: int) -> list[Any]:

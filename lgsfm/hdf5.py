@@ -2,7 +2,7 @@
 
 Why the care before a write: HDF5 keeps the tables of a file in memory and writes them when it likes. If one such write
 fails (a full disk, a quota), the file is lost, and the next flush kills the process (a null pointer in HDF5 2.0). So
-there is space before HDF5 is asked to write.
+the space is there before HDF5 is asked to write.
 
 What a power loss leaves: `File.flush` hands everything to the system, which is enough for whatever ends the process.
 On the disk it is after `sync`.

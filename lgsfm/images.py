@@ -12,30 +12,19 @@ upright  the image as the EXIF orientation wants it seen. Networks look at it, r
 from __future__ import annotations
 
 import hashlib
-import io
-import logging
-import os
-import struct
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.PpmImagePlugin import PpmImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
+from .decoding import decode, decode_mask
 from .errors import InputError
-from .exif import Exif, read_exif, stored_to_upright, turn_upright, upright_size, upright_to_stored
+from .exif import Exif, stored_to_upright, turn_upright, upright_size, upright_to_stored
+from .image_checks import check_whole
+from .image_files import IMAGE_SUFFIXES, image_path, list_images, open_file, walk_files
+from .image_headers import MAX_MEGAPIXELS, ImageHeader, UnusableError, errors_named, parse_header, read_whole
 from .mask_pixels import fitted, lies_across
 
 __all__ = [
@@ -46,6 +35,7 @@ __all__ = [
     "ImageHeader",
     "Photo",
     "file_digest",
+    "image_path",
     "list_images",
     "photo_from_array",
     "read_header",
@@ -57,42 +47,7 @@ __all__ = [
     "walk_files",
 ]
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
-)
 MIN_EDGE_PX = 16  # no network finds anything in a smaller photo
-MAX_MEGAPIXELS = 500  # larger images are refused unread: a few kB can claim to hold terabytes
-
-_FOREIGN_SUFFIXES = frozenset(  # photos, but of no format that we read
-    (".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
-)
-_OPENERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
-    (b"\xff\xd8\xff", JpegImageFile),
-    (b"\x89PNG\r\n\x1a\n", PngImageFile),
-    *((magic, TiffImageFile) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    (b"BM", BmpImageFile),
-    (b"RIFF", WebPImageFile),
-    *((b"P%d" % kind, PpmImageFile) for kind in range(1, 7)),
-)
-_OPENCV_FLAGS = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-_SILENT = 0
-# OpenCV 4 has the function in its top module, OpenCV 5 in a deeper one
-_set_opencv_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ImageHeader:
-    """What a file says about its image before any pixel is decoded."""
-
-    size: tuple[int, int]  # (width, height) px, stored
-    exif: Exif
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -126,36 +81,10 @@ class Photo:
         return inside & self.mask[y.clip(0, height - 1), x.clip(0, width - 1)]
 
 
-def list_images(folder: Path) -> list[str]:
-    """The images in ``folder`` and its sub-folders: relative POSIX paths, sorted by code point.
-
-    An image is what has one of `IMAGE_SUFFIXES`, in any case. Hidden files and folders are left out. Links to
-    folders are followed, except into a folder that they lie in. Raises `InputError` if there is no image.
-    """
-    folder = Path(folder)
-    if not os.path.exists(folder):
-        raise InputError(f"The image folder '{folder}' does not exist. Check the path.")
-    if not os.path.isdir(folder):
-        raise InputError(f"'{folder}' is not a folder. Give the folder that holds the photos.")
-    names = sorted(walk_files(folder))
-    images = [name for name in names if _suffix(name) in IMAGE_SUFFIXES]
-    others = Counter(_suffix(name) for name in names if _suffix(name) not in IMAGE_SUFFIXES)
-    if not images:
-        raise InputError(_no_images(folder, others))
-    for name in images:
-        if any(ord(letter) < 32 for letter in name):  # tab and newline separate names in the pair file
-            raise InputError(f"The name of {name!r} in '{folder}' has a control character. Rename the file.")
-        if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python reads bytes that are not UTF-8
-            raise InputError(f"The name of {name!r} in '{folder}' is not UTF-8. Rename the file.")
-    if unread := sum(others[suffix] for suffix in _FOREIGN_SUFFIXES):
-        _log.warning("%d HEIC, AVIF or raw photos in '%s' are left out: convert them to JPEG", unread, folder)
-    return images
-
-
 def read_header(path: Path) -> ImageHeader:
     """Size and EXIF of an image file, without decoding pixels. Raises `InputError` if it is no image."""
-    with _errors_named(path), open(path, "rb") as stream:
-        return _open(stream)[1]
+    with errors_named(path), open_file(path) as stream:
+        return parse_header(stream)
 
 
 def read_photo(
@@ -172,17 +101,15 @@ def read_photo(
     not welcome; in a JPEG or WebP what is darker than 128. A pixel is masked if the masks hide any part of it.
 
     Raises `InputError`, with the path and the reason, if the file or a mask cannot be read, is no image, is
-    truncated, or has more than `MAX_MEGAPIXELS`, and if a mask stands upright where the stored image lies.
+    truncated, or has more megapixels than `MAX_MEGAPIXELS` or the environment variable LGSFM_MAX_MEGAPIXELS allows,
+    and if a mask stands upright where the stored image lies.
     """
     if max_edge_px is not None and max_edge_px < 1:
         raise InputError(f"max_edge_px must be at least 1, not {max_edge_px}.")
-    with _errors_named(path):
-        data = Path(path).read_bytes()
-        image, header = _open(io.BytesIO(data))
-        _check_size(header.size)
-        _check_end(data, image.format)
+    with errors_named(path):
+        data, header = _read_file(path)
         target = _target_size(header.size, max_edge_px)
-        bgr, scale = _decode(data, image.format, header.size, target)
+        bgr, scale = decode(data, header, target)
         mask = _visible(masks, header.size, target, scale)
     code = header.exif.orientation if orientation is None else orientation
     rgb = cv2.cvtColor(turn_upright(bgr, code), cv2.COLOR_BGR2RGB)
@@ -220,7 +147,7 @@ def photo_from_array(image: np.ndarray, max_edge_px: int | None = None, *, orien
 
 def file_digest(path: Path, masks: Sequence[Path] = ()) -> str:
     """sha256 of the bytes of a file and its masks, hexadecimal: `Photo.digest` undecoded. Raises `InputError`."""
-    with _errors_named(path), open(path, "rb") as stream:
+    with errors_named(path), open_file(path) as stream:
         return _with_masks(hashlib.file_digest(stream, "sha256").hexdigest(), masks)
 
 
@@ -229,93 +156,19 @@ def to_gray(rgb: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(rgb.astype(np.float32) * np.float32(1 / 255), cv2.COLOR_RGB2GRAY)
 
 
-def _suffix(name: str) -> str:
-    return PurePosixPath(name).suffix.lower()
+def _read_file(path: Path) -> tuple[bytes, ImageHeader]:
+    """The bytes of a whole image file of allowed size, and its header. Raises `UnusableError`, OSError."""
+    with open_file(path) as stream:
+        data, header = read_whole(stream)
+    check_whole(data, header)
+    return data, header
 
 
-def walk_files(folder: Path | str, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
-    """Relative POSIX paths of the files below a folder, hidden ones left out; links to folders are followed.
-
-    ``prefix`` stands before each; ``above`` identifies the folders around, into which a link would loop.
-    """
-    try:
-        status = os.stat(folder)
-        entries = list(os.scandir(folder))
-    except OSError as exc:
-        raise InputError(f"The folder '{folder}' cannot be listed: {exc.strerror}.") from exc
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if os.path.isdir(entry.path):
-            yield from walk_files(entry.path, f"{prefix}{entry.name}/", (*above, identity))
-        elif os.path.isfile(entry.path) or entry.is_symlink():  # a broken link is named when it is read
-            yield f"{prefix}{entry.name}"
-
-
-def _no_images(folder: Path, others: Counter[str]) -> str:
-    kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in others.most_common(5))
-    found = f"; found {others.total()} other files: {kinds}" if others else "; the folder is empty"
-    advice = " Convert these photos to JPEG or PNG." if _FOREIGN_SUFFIXES & others.keys() else ""
-    looked_for = " ".join(sorted(IMAGE_SUFFIXES))
-    return f"No images in '{folder}' or below (looked for {looked_for}{found}).{advice}"
-
-
-class _UnusableError(Exception):
-    """The reason why a file cannot be used, without its name."""
-
-
-@contextmanager
-def _errors_named(path: Path) -> Iterator[None]:
-    """What goes wrong with the file becomes an `InputError` ``path: reason``."""
-    try:
-        yield
-    except _UnusableError as exc:
-        raise InputError(f"{path}: {exc}.") from exc.__cause__
-    except FileNotFoundError as exc:
-        raise InputError(f"{path}: the file does not exist.") from exc
-    except IsADirectoryError as exc:
-        raise InputError(f"{path}: is a folder, not an image.") from exc
-    except PermissionError as exc:
-        raise InputError(f"{path}: no permission to read it.") from exc
-    except OSError as exc:
-        raise InputError(f"{path}: cannot be read ({exc.strerror or exc}).") from exc
-    except (MemoryError, cv2.error) as exc:
-        raise InputError(f"{path}: decoding failed, perhaps for want of memory ({exc}).") from exc
-
-
-def _open(stream: BinaryIO) -> tuple[ImageFile, ImageHeader]:
-    """The image, no pixel decoded yet. Not by `PIL.Image.open`, which refuses a phone's 200 megapixels."""
-    magic = stream.read(8)
-    stream.seek(0)
-    if not magic:
-        raise _UnusableError("the file is empty (0 bytes)")
-    for prefix, opener in _OPENERS:
-        if magic.startswith(prefix):
-            try:
-                image = opener(stream)
-                return image, ImageHeader(_stored_size(image), read_exif(image))
-            except Exception as exc:  # a damaged header makes Pillow raise nearly anything
-                raise _UnusableError(f"the header is damaged or truncated ({exc})") from exc
-    raise _UnusableError("not an image of a format we read (JPEG, PNG, TIFF, BMP, WebP, PPM)")
-
-
-def _stored_size(image: ImageFile) -> tuple[int, int]:
-    if isinstance(image, TiffImageFile):  # newer versions of Pillow say the upright size of a TIFF
-        return int(image.tag_v2[256]), int(image.tag_v2[257])
-    return image.size
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    width, height = size
-    if width < 1 or height < 1:
-        raise _UnusableError(f"the image has no pixels ({width} x {height})")
-    if width * height > MAX_MEGAPIXELS * 1_000_000:
-        raise _UnusableError(
-            f"{width} x {height} px is more than {MAX_MEGAPIXELS} megapixels; make it smaller or cut it up"
-        )
+def _target_size(size: tuple[int, int], max_edge_px: int | None) -> tuple[int, int]:
+    if max_edge_px is None or max(size) <= max_edge_px:
+        return size
+    shrink = max_edge_px / max(size)
+    return max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))
 
 
 # --------------------------------------------------------------------------------- masks
@@ -336,139 +189,15 @@ def _visible(
     visible = None
     for path in masks:
         try:
-            mask = _mask_pixels(path)
+            with errors_named(path):
+                mask = decode_mask(*_read_file(path))
         except InputError as exc:
-            raise _UnusableError(f"its mask {str(exc).rstrip('.')}") from exc
+            raise UnusableError(f"its mask {str(exc).rstrip('.')}") from exc
         if lies_across(mask, size):
-            raise _UnusableError(
+            raise UnusableError(
                 f"its mask {path} has {mask.shape[1]}x{mask.shape[0]} pixels, the stored photo {size[0]}x{size[1]}; "
                 "masks show photos as they are stored, before EXIF turns them"
             )
         mask = fitted(mask, size, target, scale)
         visible = mask if visible is None else visible & mask
     return visible
-
-
-def _mask_pixels(path: Path) -> np.ndarray:
-    """(h, w) bool: where a mask is not black; transparency says nothing.
-
-    Lossy compression leaves no pure black around edges, so what is darker than half counts as black there.
-    """
-    with _errors_named(path):
-        data = Path(path).read_bytes()
-        image, header = _open(io.BytesIO(data))
-        _check_size(header.size)
-        _check_end(data, image.format)
-        with _quiet_opencv():
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is None:
-            raise _UnusableError("cannot be decoded")
-    brightest = pixels.reshape(*pixels.shape[:2], -1)[..., :3].max(axis=2)
-    return np.asarray(brightest >= (128 if image.format in ("JPEG", "WEBP") else 1))
-
-
-# --------------------------------------------------------------------------------- decoding
-def _check_end(data: bytes, kind: str | None) -> None:
-    """Some decoders take half a file and paint the rest grey, so look for the mark at the end ourselves.
-
-    It may be followed by padding, a second picture or a video, as phones write.
-    """
-    if kind == "JPEG":
-        whole = data.rfind(b"\xff\xd9", _jpeg_pixels(data)) >= 0
-    else:
-        whole = kind != "PNG" or data.rfind(b"IEND") >= 0
-    if not whole:
-        raise _UnusableError(f"truncated: the {kind} file breaks off after {len(data)} bytes; copy it again")
-
-
-def _jpeg_pixels(data: bytes) -> int:
-    """Offset of the first scan of a JPEG; before it, a thumbnail brings an end mark of its own."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
-        # 0xFF may be repeated as padding before a marker
-        at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return at
-
-
-def _target_size(size: tuple[int, int], max_edge_px: int | None) -> tuple[int, int]:
-    if max_edge_px is None or max(size) <= max_edge_px:
-        return size
-    shrink = max_edge_px / max(size)
-    return max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))
-
-
-def _dct_denominator(size: tuple[int, int], target: tuple[int, int]) -> int:
-    """The strongest of the reductions a JPEG decoder does for nothing that still covers ``target``."""
-    for denominator in (8, 4, 2) if target != size else ():
-        if all(-(-edge // denominator) >= wanted for edge, wanted in zip(size, target, strict=True)):
-            return denominator
-    return 1
-
-
-def _decode(
-    data: bytes, kind: str | None, size: tuple[int, int], target: tuple[int, int]
-) -> tuple[np.ndarray, tuple[float, float]]:
-    """Pixels (h, w, 3) uint8 BGR of the stored image at ``target`` size, and stored px per px in x and y."""
-    if kind == "TIFF":
-        data = _without_orientation(data)
-    denominator = _dct_denominator(size, target) if kind == "JPEG" else 1
-    reduced = (-(-size[0] // denominator), -(-size[1] // denominator))
-    bgr = _decode_opencv(data, denominator)
-    if bgr is None or bgr.shape != (reduced[1], reduced[0], 3):
-        denominator, reduced, bgr = 1, size, _decode_pillow(data)
-    if target != reduced:
-        bgr = cv2.resize(bgr, target, interpolation=cv2.INTER_AREA)
-    # A pixel of a reduced JPEG covers exactly `denominator` stored ones, the last perhaps beyond the edge.
-    return bgr, (denominator * reduced[0] / target[0], denominator * reduced[1] / target[1])
-
-
-def _decode_opencv(data: bytes, denominator: int) -> np.ndarray | None:
-    flags = _OPENCV_FLAGS[denominator] | cv2.IMREAD_IGNORE_ORIENTATION
-    with _quiet_opencv():
-        try:
-            return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-        except cv2.error:
-            return None  # Pillow tries next, and says what is wrong
-
-
-def _decode_pillow(data: bytes) -> np.ndarray:
-    """The second opinion, for kinds of files that OpenCV does not read."""
-    image, _ = _open(io.BytesIO(data))
-    if image.mode[0] in "IF":  # Pillow would clip these to 8 bits, not scale them
-        raise _UnusableError(f"samples of Pillow mode {image.mode} cannot be read; save it with 8 bits")
-    try:
-        return cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)
-    except Exception as exc:  # damaged pixels make Pillow raise nearly anything
-        raise _UnusableError(f"truncated or damaged ({exc})") from exc
-
-
-@contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """OpenCV writes no warnings on stderr: they would tear the progress bar, and we report errors."""
-    before = _set_opencv_log_level(_SILENT)
-    try:
-        yield
-    finally:
-        # Another thread may have silenced it first: then that one restores.
-        if before != _SILENT:
-            _set_opencv_log_level(before)
-
-
-def _without_orientation(tiff: bytes) -> bytes:
-    """The TIFF with orientation 1 in its first directory: decoders turn TIFFs, and only TIFFs, unasked."""
-    order = "<" if tiff[:2] == b"II" else ">"
-    big = tiff[2:4] in (b"+\0", b"\0+")
-    # classic and BigTIFF differ in: where the directory's offset is, its type, the type of the number of
-    # entries, the length of an entry, where the value is in it
-    at, offset, number, length, value = (8, "Q", "Q", 20, 12) if big else (4, "I", "H", 12, 8)
-    patched = bytearray(tiff)
-    try:
-        (directory,) = struct.unpack_from(order + offset, tiff, at)
-        (entries,) = struct.unpack_from(order + number, tiff, directory)
-        first = directory + struct.calcsize(order + number)
-        for entry in range(first, first + entries * length, length):
-            if struct.unpack_from(order + "H", tiff, entry)[0] == ExifTags.Base.Orientation:
-                struct.pack_into(order + "H", patched, entry + value, 1)
-    except struct.error as exc:
-        raise _UnusableError(f"the header is damaged or truncated ({exc})") from exc
-    return bytes(patched)

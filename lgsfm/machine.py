@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Machine", "cpu", "machine_of", "memory_bytes"]
+__all__ = ["Machine", "available_bytes", "cpu", "gpu_bytes", "machine_of", "memory_bytes"]
 
 PROBE_S = 0.02
 PROBE_SIZE = 96  # small enough that one thread does it: several would wait for each other where other programs work
@@ -23,6 +23,12 @@ MEMORY_LIMITS = (  # of a container, as it sees itself
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
+MEMORY_USED = (  # what is taken of these
+    Path("/sys/fs/cgroup/memory.current"),
+    Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+MEMORY_STATES = (Path("/sys/fs/cgroup/memory.stat"), Path("/sys/fs/cgroup/memory/memory.stat"))  # what of it is files
+MEMORY_INFO = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,39 @@ def memory_bytes() -> int | None:
         with suppress(OSError, ValueError):  # "max" where there is no limit
             known.append(int(path.read_text(encoding="utf-8")))
     return min((count for count in known if count > 0), default=None)
+
+
+def available_bytes() -> int | None:
+    """The memory that programs can have now without swapping; None where the system does not say.
+
+    What the system keeps of files counts as available, in a container too: it is given back on demand.
+    """
+    known = [1024 * count for count in _numbers(MEMORY_INFO, "MemAvailable:")]
+    for limit, used, state in zip(MEMORY_LIMITS, MEMORY_USED, MEMORY_STATES, strict=True):
+        with suppress(OSError, ValueError):  # "max" where there is no limit
+            total = int(limit.read_text(encoding="utf-8"))
+            taken = int(used.read_text(encoding="utf-8")) - sum(_numbers(state, "inactive_file"))
+            known.append(max(0, total - taken))
+    if not known and (memory := memory_bytes()):
+        known.append(memory)
+    return min(known, default=None)
+
+
+def _numbers(path: Path, key: str) -> list[int]:
+    """The numbers behind a word at the beginning of a line; none where there is no such file."""
+    with suppress(OSError, ValueError):
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+        return [int(words[1]) for words in lines if len(words) > 1 and words[0] == key]
+    return []
+
+
+def gpu_bytes(machine: Machine) -> int | None:
+    """The free memory of a GPU; None for a CPU, and where the GPU shares the memory of the computer."""
+    if not machine.device.startswith("cuda"):
+        return None
+    import torch
+
+    return int(torch.cuda.mem_get_info(torch.device(machine.device))[0])
 
 
 def _default_threads() -> int:

@@ -48,7 +48,7 @@ def check_lengths(folder: Path) -> None:
                 try:
                     for _ in repeat(None, COUNT.unpack_from(data)[0]):
                         place = after(data, place)
-                except error:  # there is nothing at this place
+                except (error, OverflowError):  # there is nothing at this place, nor can there be
                     place = size + 1
             if place > size:
                 raise ValueError(f"{name} is cut off, or a length in it is wrong")

@@ -13,12 +13,13 @@ import numpy as np
 
 from .database_reading import read_verified_pairs
 from .database_record import DatabaseRecord
-from .errors import DamageError
+from .errors import CrashError, DamageError, ReconstructionError
 from .healer import Healer, is_better
 from .healing import Look, State, parse_budget
 from .mapping import ModelSummary, replace_models
 from .observer import Observer
 from .pairing import Collection, Scores, look_alikes, num_rounds
+from .report import try_report
 from .run import Run
 from .salvage import is_openable, mend
 from .settings import Settings
@@ -72,7 +73,12 @@ def _run_stages(run: Run) -> Summary:
     if models:
         run.summary.set_models(models, run.names)  # should a second look be killed
     models = healer.after_mapping(models, _names_with_features(run), patient.map_again)
-    run.finish(models, problem)
+    try:
+        run.finish(models, problem)
+    except ReconstructionError:
+        try_report(run.workspace.root, run.observer.say)  # which tells why there is no model
+        raise
+    try_report(run.workspace.root, run.observer.say)
     return run.summary
 
 
@@ -139,7 +145,11 @@ class _Patient:
     def map_again(self, models: list[ModelSummary]) -> list[ModelSummary]:
         """Other models in the place of these, if they are better; those that are there then."""
         space = self.run.workspace
-        others, _ = self.run.make_models(space.other_models)
+        try:
+            others, _ = self.run.make_models(space.other_models)
+        except CrashError as exc:  # of what need not be: what is there stays
+            self.run.observer.say(f"  It failed, and the models stay as they are: {exc}")
+            others = []
         if is_better(others, models):
             replace_models(space.other_models, space.sparse)
             return others

@@ -6,7 +6,8 @@ Rotations are cam_from_world, cameras look along +z with x right and y down, and
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,7 +139,8 @@ def read_shared_points(path: Path) -> SharedPoints:
     seen: list[list[int]] = [[] for _ in images]
     tracks = []
     for number, point in enumerate(model.points3D.values()):
-        track = sorted({place[element.image_id] for element in point.track.elements})
+        with _damage_named(path):  # an image that has no pose, or is not there
+            track = sorted({place[element.image_id] for element in point.track.elements})
         tracks.append(np.array(track, np.int32))
         for image in track:
             seen[image].append(number)
@@ -164,14 +166,26 @@ def _model_with_points(path: Path) -> pycolmap.Reconstruction:
     return model
 
 
+@contextmanager
+def _damage_named(folder: Path) -> Iterator[None]:
+    """What COLMAP, or what asks it, finds wrong with a model becomes an `InputError`."""
+    try:
+        yield
+    except (LookupError, MemoryError, OSError, OverflowError, RuntimeError, ValueError) as exc:
+        raise InputError(f"The COLMAP model in '{folder}' is incomplete or damaged ({exc}). Write it again.") from exc
+
+
 def _read_folder(folder: Path) -> pycolmap.Reconstruction:
     import pycolmap
 
-    try:
+    with _damage_named(folder):
         check_lengths(folder)
-        return pycolmap.Reconstruction(folder)
-    except (IndexError, MemoryError, OSError, RuntimeError, ValueError) as exc:
-        raise InputError(f"The COLMAP model in '{folder}' is incomplete or damaged ({exc}). Write it again.") from exc
+        model = pycolmap.Reconstruction(folder)
+        for image in model.images.values():
+            _ = image.name  # raises unless it is UTF-8
+            if image.has_pose:
+                image.cam_from_world()  # raises without the pose of its camera in the rig
+        return model
 
 
 def _read_model(folder: Path) -> dict[str, CameraPose]:
@@ -188,7 +202,7 @@ def _read_model(folder: Path) -> dict[str, CameraPose]:
 
 def _read_text(path: Path) -> dict[str, CameraPose]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: names may hold other breaks
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(f"Cannot read '{path}' as a text file of poses: {exc}.") from exc
     poses: dict[str, CameraPose] = {}

@@ -29,8 +29,10 @@ BUILT_IN = {
     },
     "extractor": {
         "aliked": "lgsfm.extractors.aliked:AlikedExtractor",
+        "disk": "lgsfm.extractors.disk:DiskExtractor",
         "sift": "lgsfm.extractors.sift:SiftExtractor",
         "superpoint": "lgsfm.extractors.superpoint:SuperPointExtractor",
+        "xfeat": "lgsfm.extractors.xfeat:XFeatExtractor",
     },
     "matcher": {
         "lightglue": "lgsfm.matchers.lightglue:LightGlueMatcher",

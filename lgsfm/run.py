@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
 from .camera_groups import group_cameras
 from .camera_rules import rules_digest
-from .database import build_database, check_pycolmap, for_matcher
+from .database import check_pycolmap
 from .database_reading import DatabaseReport
-from .database_record import DatabaseContent, DatabaseRecord
+from .database_record import DatabaseRecord
+from .database_update import DatabaseUpdate
 from .diagnosis import Evidence
 from .doctor import gather
-from .errors import InputError, ReconstructionError
+from .errors import CrashError, InputError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor, is_rotation_invariant
 from .files import read_json, write_json
@@ -25,27 +25,20 @@ from .finer import Finer
 from .forecast import Files, Forecast
 from .healing import SecondLooks
 from .images import list_images
-from .layers import FinerLook, LayeredFeatures, LayeredMatches
+from .layers import FinerLook
+from .manifest import Contents, write_manifest
 from .mapping import ModelSummary, map_database, mapping_notes
 from .masks import find_masks, in_words, without_masks
 from .matchers import Matcher
 from .matching import MatchingReport, current_pairs, match_features
 from .observer import Observer
 from .options import digest
-from .pairing import (
-    Collection,
-    check_choice,
-    read_pairs,
-    select,
-    voting_pairs,
-    write_pairs,
-)
+from .pairing import Collection, check_choice, read_pairs, select, voting_pairs, write_pairs
 from .settings import Settings, choose_features
 from .store import FeatureStore, MatchStore, digest_of
 from .summary import Summary, Tally
 from .types import Pair
 from .upright import Orientations, find_turns
-from .view_graph.doppelgangers import drop_doubtful
 from .workspace import Workspace, default_output
 
 __all__ = ["Run"]
@@ -96,6 +89,7 @@ class Run:
         self.summary.adopt(self.workspace.summary, None if is_continued else self.workspace.kept_fields())
         self.tally = Tally()
         self._looks: SecondLooks | None = None
+        self._has_begun = False
         known = read_json(self.workspace.options).items() if is_continued else ()
         self.made: dict[str, Any] = {name: made for name, made in known if name in ("extractor", "matcher")}
 
@@ -106,8 +100,12 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        try:
+            if kind is None or issubclass(kind, ReconstructionError):  # without a model, too
+                self.write_manifest()
+        finally:
+            self.close()
 
     def _check_early(self, first: str) -> None:
         """Raises `InputError` for choices that do not fit the photos: now, and not after hours of work."""
@@ -144,12 +142,12 @@ class Run:
     @property
     def features_path(self) -> Path:
         """The feature store of this run."""
-        return self.workspace.features(self.extractor.identity)
+        return self.workspace.features(self.settings.identity_of(self.extractor))
 
     @property
     def matches_path(self) -> Path:
         """The match store of this run."""
-        return self.workspace.matches(self.matcher.identity, self.features_path)
+        return self.workspace.matches(self.settings.identity_of(self.matcher), self.features_path)
 
     # ---------------------------------------------------------------------------- stages
     def extract(self) -> ExtractionReport:
@@ -158,7 +156,7 @@ class Run:
         Raises:
             InputError: fewer than two photos can be used.
         """
-        identity = self.extractor.identity
+        identity = self.settings.identity_of(self.extractor)
         if self.masks:
             self.observer.say(in_words(self.masks, self.names))
         with (
@@ -207,6 +205,7 @@ class Run:
             orientations=views,
             masks=self.masks,
             is_strict=self.settings.run.strict,
+            at_once=self.settings.photos_at_once,
             progress=self.forecast.paces["extract"].timed(self.observer.progress("extract")),
         )
 
@@ -233,7 +232,7 @@ class Run:
     def match(self, pairs: list[Pair] | None = None) -> MatchingReport:
         """Stage 3: matches of the pairs; by default of those that stage 2 wrote."""
         pairs = self.selected_pairs() if pairs is None else pairs
-        identity = self.matcher.identity
+        identity = self.settings.identity_of(self.matcher)
         with (
             self._stage("match"),
             self.settings.limited_threads(),
@@ -241,7 +240,7 @@ class Run:
             MatchStore(self.matches_path, identity) as store,
         ):
             progress = self.forecast.paces["match"].timed(self.observer.progress("match"))
-            batch_size = self.settings.run.batch_size
+            batch_size = self.settings.batch_size
             report = match_features(features, pairs, self.matcher, store, batch_size=batch_size, progress=progress)
             self._count("match", report.computed, report.reused)
         return report
@@ -264,48 +263,11 @@ class Run:
             wanted = sorted({*selected, *looks.pairs})
             current = current_pairs(features, wanted, matches)
             groups = group_cameras(self.image_dir, names, self.settings.cameras)
-            camera_model = self.settings.cameras.camera_model
-            verification = for_matcher(self.settings.verification, str(self.matcher.identity["matcher"]))
-            self.summary.cameras = [group.row(camera_model) for group in groups]
-            content = DatabaseContent.of(
-                {name: str(digest_of(features, name)) for name in names},
-                groups,
-                camera_model,
-                sorted({*current, *finer.pairs}),
-                matches=self.matches_path.name,
-                verification=verification,
-                finer=finer.digests,
-                doppelgangers=self.settings.doppelgangers.doppelgangers,
-            )
-
-            def build(kept: set[Pair]) -> tuple[list[Pair], list[str]]:
-                found: list[tuple[list[Pair], list[str]]] = []
-                build_database(
-                    self.workspace.database,
-                    LayeredFeatures(features, finer),
-                    LayeredMatches(matches, features, finer),
-                    content.pairs,
-                    groups,
-                    camera_model=camera_model,
-                    verification=verification,
-                    kept=kept,
-                    review=lambda path: found.append(drop_doubtful(path, self.settings.doppelgangers)),
-                    log_path=self.workspace.log,
-                )
-                return found[0]
-
-            record_path = self.workspace.database_identity
-            record, kept = DatabaseRecord.read(record_path).brought_up_to_date(
-                record_path, self.workspace.database, content, build
-            )
-            replace(
-                record,
-                flags=dict(self.settings.flags),
-                made=self._identities(),
-                rules=rules_digest(self.settings.cameras.cameras),
-            ).write(record_path)
+            self.summary.cameras = [group.row(self.settings.cameras.camera_model) for group in groups]
+            update = DatabaseUpdate(self.workspace, self.settings, features, matches, finer)
+            record, pairs, kept = update.apply(groups, current, self._identities())
             report = DatabaseReport(**record.report)
-            self._count("database", [pair for pair in content.pairs if pair not in kept], sorted(kept))
+            self._count("database", [pair for pair in pairs if pair not in kept], sorted(kept))
             self.summary.num_pairs, self.summary.num_pairs_verified = report.num_pairs, report.num_verified
         known = set(names)
         if missing := {pair for pair in wanted if known.issuperset(pair)} - set(current):
@@ -331,10 +293,13 @@ class Run:
                     self.image_dir,
                     folder,
                     self.settings.mapping,
+                    is_resumable=not self.settings.run.deterministic,
                     log_path=self.workspace.log,
                     progress=self.observer.progress("map"),
                 )
             except ReconstructionError as exc:
+                if isinstance(exc, CrashError):  # which says nothing about the photos
+                    raise
                 return [], exc
         if models:
             self._remember("map", models[0].num_reg_images)
@@ -410,13 +375,13 @@ class Run:
 
     # ---------------------------------------------------------------------------- helpers
     def say_forecast(self) -> None:
-        """Says what is ahead; makes extractor and matcher for that, so all weights are fetched before any work."""
+        """Says what is ahead, `CacheError` if that has no room; fetches the weights for it, so before any work."""
         components = self.extractor, self.matcher
         start = time.perf_counter()
         space = self.workspace
         files = Files(self.features_path, self.matches_path, space.pairs, space.database_identity)
-        if text := self.forecast.say(self.settings, *components, files):
-            self.observer.say(text)
+        for line in self.forecast.lines(self.settings, *components, files):
+            self.observer.say(line)
         self.early_s = time.perf_counter() - start
 
     def _remember(self, stage: str, count: int) -> None:
@@ -447,7 +412,7 @@ class Run:
             yield store
 
     def _prematches(self) -> MatchStore:
-        return MatchStore(self.workspace.prematches(self.matches_path), self.matcher.identity)
+        return MatchStore(self.workspace.prematches(self.matches_path), self.settings.identity_of(self.matcher))
 
     def selected_pairs(self) -> list[Pair]:
         """The pairs that stage 2 wrote, sorted. Raises `InputError` if it has not."""
@@ -457,7 +422,9 @@ class Run:
 
     @contextmanager
     def _stage(self, stage: str) -> Iterator[None]:
-        """Times a stage, and writes options before it and the summary after it."""
+        """Times a stage, and writes options before it and the summary after it; the manifest is not true any more."""
+        self._has_begun = True
+        self.workspace.manifest.unlink(missing_ok=True)
         self._write_options()
         start, self.early_s = time.perf_counter() - self.early_s, 0.0
         yield
@@ -465,6 +432,28 @@ class Run:
         self._remember(stage, self.summary.computed.get(stage, 0))
         self.summary.finish([vars(self)[name] for name in ("extractor", "matcher", "retriever") if name in vars(self)])
         self.summary.write(self.workspace.summary)
+
+    def write_manifest(self) -> None:
+        """Notes what is in the output folder now and what it was made with; nothing if no stage was called.
+
+        It is called at the end of the ``with`` block. Raises `CacheError` if a file cannot be read or written.
+        """
+        if self._has_begun:
+            write_manifest(self.workspace, self._contents())
+
+    def _contents(self) -> Contents:
+        """What of the output folder is of this run, as far as the stages have come."""
+        identities = self._identities()
+        features = self.workspace.features(identities["extractor"])
+        if "matcher" not in identities or not self.workspace.pairs.is_file():
+            return Contents(self.names, features.name)
+        matches = self.workspace.matches(identities["matcher"], features)
+        selected = self.selected_pairs()
+        looks = SecondLooks(self.workspace.second_looks)
+        finer = self.finer.matches_path.name if looks.finer and self.finer else ""
+        return Contents(
+            self.names, features.name, {*selected, *looks.pairs}, matches.name, finer, looks.finer if finer else ()
+        )
 
     def _count(self, stage: str, computed: list[Any], reused: list[Any]) -> None:
         self.summary.computed[stage], self.summary.reused[stage] = self.tally.count(stage, computed, reused)
@@ -477,4 +466,4 @@ class Run:
     def _identities(self) -> dict[str, Any]:
         """What made the features and the matches, now or before."""
         used = {name: vars(self)[name] for name in ("extractor", "matcher") if name in vars(self)}
-        return {**self.made, **{name: component.identity for name, component in used.items()}}
+        return {**self.made, **{name: self.settings.identity_of(component) for name, component in used.items()}}

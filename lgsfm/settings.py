@@ -16,9 +16,9 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar, get_type_hints
 from . import weights
 from .camera_groups import CameraOptions
 from .database import VerificationOptions
-from .errors import InputError, unknown_name
+from .errors import InputError, WeightsError, unknown_name
 from .extractors import Extractor, ExtractorOptions
-from .healing import HealingOptions
+from .healing import HealingOptions, parse_budget
 from .mapping import MappingOptions
 from .masks import MaskOptions
 from .matchers import Matcher
@@ -51,6 +51,7 @@ OF_THE_MOMENT = (
     "weights_dir",
 )  # flags that later commands do not take over
 FINER_EDGE = 1.5625  # times the long edge, for a finer look: from 1024 to 1600 px, as from --quality medium to high
+MOST_PHOTOS = 4  # at work at once: each takes some 400 bytes of memory per pixel
 QUALITIES = tuple(ExtractorOptions.presets)
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -61,7 +62,8 @@ class ComponentOptions(Options):
     """Which networks work, and where they and their weights are found."""
 
     features: str = option(
-        "auto", "auto, or the name of an extractor; auto: SuperPoint if its weights are here, else ALIKED"
+        "auto",
+        "auto, or the name of an extractor; auto: SuperPoint if its weights are here and not --commercial, else ALIKED",
     )
     matcher: str = option("auto", "auto, or the name of a matcher; auto: what fits the features best")
     quality: str = option("medium", "preset of image size and number of keypoints", choices=QUALITIES)
@@ -69,6 +71,7 @@ class ComponentOptions(Options):
     threads: int = option(-1, "CPU threads of the networks and of the mapper; -1 takes all cores", minimum=-1)
     weights_dir: str = option("", "folder that holds the weights of the networks")
     offline: bool = option(False, "never use the network")
+    commercial: bool = option(False, "refuse weights that are not for commercial use")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,6 +96,11 @@ class RunOptions(ComponentOptions):
         maximum=256,
     )
     strict: bool = option(False, "an unusable photo is an error; by default it is skipped and named")
+    deterministic: bool = option(
+        False,
+        "a repeated run gives the same files bit by bit (on the same processor), also with other --threads and "
+        "--batch-size or interrupted in between; each photo and each pair has one thread, and the mapper has one",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -172,7 +180,7 @@ class ComponentSettings:
         return component_class("matcher", name)(options, self.run.device, self._fetch(progress), extractor.kind)
 
     def limited_threads(self) -> AbstractContextManager[None]:
-        """A context in which networks take no more CPU threads than ``--threads`` says."""
+        """A context in which networks compute as the choices say: no more CPU threads than ``--threads``."""
         if self.run.threads <= 0:
             return nullcontext()
         from .models import limited_threads  # loads torch
@@ -183,7 +191,10 @@ class ComponentSettings:
         folder = Path(self.run.weights_dir) if self.run.weights_dir else None
 
         def fetch(model: str) -> weights.WeightFile:
-            return weights.fetch(model, weights_dir=folder, offline=self.run.offline, progress=progress)
+            run = self.run
+            return weights.fetch(
+                model, weights_dir=folder, offline=run.offline, commercial=run.commercial, progress=progress
+            )
 
         return fetch
 
@@ -222,6 +233,66 @@ class Settings(ComponentSettings):
     healing: HealingOptions
     mapping: MappingOptions
 
+    @classmethod
+    def from_flags(cls, flags: Mapping[str, Any]) -> Self:
+        """As of all settings; what cannot be repeated is an error where it is to be deterministic."""
+        settings = super().from_flags(flags)
+        if not settings.run.deterministic:
+            return settings
+        settings.check_deterministic()
+        return dataclasses.replace(settings, mapping=dataclasses.replace(settings.mapping, threads=1))
+
+    def check_deterministic(self) -> None:
+        """Raises `InputError` for choices that make each run another one."""
+        if -1 in (self.verification.seed, self.mapping.seed):
+            raise InputError("--deterministic and --seed -1, new random numbers each time, exclude each other.")
+        if parse_budget(self.healing.budget, 0).seconds is not None:
+            raise InputError(
+                f"--deterministic: what --budget {self.healing.budget} allows depends on how fast the machine is. "
+                "Give it as a number of pairs (500) or a share of them (20%)."
+            )
+
+    def limited_threads(self) -> AbstractContextManager[None]:
+        """A context in which networks compute as the choices say: their threads, and whether bit by bit the same."""
+        if not self.run.deterministic:
+            return super().limited_threads()
+        from .models import deterministic  # loads torch
+
+        return deterministic(self.run.threads)
+
+    def identity_of(self, component: Extractor | Matcher) -> dict[str, Any]:
+        """All that decides what a component makes of its input.
+
+        Its own identity and, where it is so, that the run is deterministic: sums in another order differ in the last
+        bits, so entries of other runs cannot be taken over.
+        """
+        return {**component.identity, **({"deterministic": True} if self.run.deterministic else {})}
+
+    @property
+    def photos_at_once(self) -> int:
+        """Photos that are at work at once in `limited_threads`: one, or where each has one thread, some."""
+        if not self.run.deterministic or not self._is_on_cpu:
+            return 1
+        from .models import pairs_at_once
+
+        return min(pairs_at_once(), MOST_PHOTOS)
+
+    @property
+    def _is_on_cpu(self) -> bool:
+        if self.run.device == "cpu":
+            return True
+        from .models import resolve_device  # loads torch
+
+        return resolve_device(self.run.device).type == "cpu"
+
+    @property
+    def batch_size(self) -> int:
+        """Pairs that the matcher gets at once, 0: as many as it likes best.
+
+        On a GPU the sums of a pair depend on the pairs beside it, so a deterministic run has none there.
+        """
+        return 1 if self.run.deterministic and not self._is_on_cpu else self.run.batch_size
+
     def check_components(self) -> None:
         """Raises `InputError` for options that the chosen components do not take; makes none of them."""
         super().check_components()
@@ -230,6 +301,12 @@ class Settings(ComponentSettings):
     def make_retriever(self) -> Retriever:
         """The retriever for pair selection."""
         component = component_class("retriever", self.run.retriever)
+        allows = getattr(component, "allows_commercial_use", None)
+        if self.run.commercial and allows is not None and not allows(self._retriever_options()):
+            raise WeightsError(
+                f"Nothing says that the weights of --retriever {self.run.retriever}, as it is chosen, are for "
+                "commercial use, and --commercial was said. Take --retriever asmk, which needs none."
+            )
         place = {"device": self.run.device, "offline": self.run.offline} if looks_at_photos(component) else {}
         return component(self._retriever_options(), **place)
 
@@ -290,6 +367,8 @@ def choose_features(run: ComponentOptions) -> tuple[str, str]:
     """The extractor's name and why it was chosen."""
     if run.features != "auto":
         return run.features, "asked for"
+    if run.commercial:
+        return "aliked", "its weights are for commercial use"
     folder = Path(run.weights_dir) if run.weights_dir else None
     missing = [name for name in ("superpoint", "lightglue-superpoint") if not weights.is_put_in_place(name, folder)]
     if missing:

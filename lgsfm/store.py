@@ -470,7 +470,9 @@ class MatchStore(_Store[Pair, Matches]):
 
     def _write(self, group: h5py.Group, value: Matches) -> Parts:
         arrays = {"indices": value.indices, "scores": value.scores.astype(np.float32)}
-        return write_parts(group, arrays, dict(zip(("source0", "source1"), value.sources, strict=True)))
+        parts = write_parts(group, arrays, dict(zip(("source0", "source1"), value.sources, strict=True)))
+        group.attrs["digest"] = value.digest
+        return parts
 
 
 KINDS: dict[str, type[FeatureStore] | type[MatchStore]] = {"FeatureStore": FeatureStore, "MatchStore": MatchStore}

@@ -110,6 +110,12 @@ class Matches:
     def __len__(self) -> int:
         return len(self.indices)
 
+    @cached_property
+    def digest(self) -> str:
+        """Hash of indices and scores, by which two runs compare their matches without reading them."""
+        parts = (self.indices, self.scores.astype(np.float32))
+        return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
+
     @property
     def nbytes(self) -> int:
         """The size of the arrays."""

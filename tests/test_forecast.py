@@ -9,19 +9,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_helpers import copy_photos, views
 
 from lgsfm import forecast, machine
-from lgsfm.estimate import GUESSED, MEASURED, SCALED, STAGES, Setup, reference_seconds
+from lgsfm.estimate import GUESSED, MEASURED, SCALED, STAGES, Setup, Work, estimate, reference_seconds
 from lgsfm.files import write_json
-from lgsfm.forecast import Forecast, Pace, machines_of, seen_pixels, setup_of, tags_of
+from lgsfm.forecast import Files, Forecast, Pace, machines_of, seen_pixels, setup_of, tags_of
 from lgsfm.machine import Machine
 from lgsfm.observer import Observer
+from lgsfm.pairing import write_pairs
 from lgsfm.pipeline import reconstruct
 from lgsfm.rates import MOST_ITEMS, MOST_RECORDS, Speed, Speeds, about, rates_file, rates_of
 from lgsfm.run import Run
 from lgsfm.settings import Settings
+from lgsfm.store import FeatureStore
 
 SIFT = {"features": "sift", "max_edge_px": 800, "max_keypoints": 1500}
 SETUP = Setup(extractor="aliked", matcher="lightglue", variant="n16", pixels=700_000, keypoints=2048)
@@ -268,6 +271,14 @@ def test_photos_that_cannot_be_read_do_not_silence_the_forecast(courtyard: Path,
 
 
 # --------------------------------------------------------------------------------- what decides the cost
+def test_names_with_breaks_of_their_own_do_not_silence_the_forecast(tmp_path: Path) -> None:
+    """Unicode has line breaks beside that of text files, and names may hold them."""
+    pairs = [("a\u2028.jpg", "b.jpg"), ("b.jpg", "c\x85.jpg")]
+    write_pairs(tmp_path / "pairs.txt", pairs)
+    forecast = Forecast(tmp_path, ["a\u2028.jpg", "b.jpg", "c\x85.jpg"])
+    assert forecast._some_pairs(Settings.from_flags({"pairs": "sequential"}), tmp_path / "pairs.txt") == pairs
+
+
 def test_choices_for_the_matcher_have_speeds_of_their_own_unless_they_are_the_defaults() -> None:
     def tags(**flags: object) -> dict[str, object]:
         return tags_of(Settings.from_flags({"features": "aliked", **flags}))
@@ -320,6 +331,59 @@ def test_a_run_says_first_what_it_will_take(finished: tuple[Path, Path, Listener
     ):
         assert text in listener.ahead
     assert "reused" not in listener.ahead
+
+
+def test_second_looks_are_a_condition(finished: tuple[Path, Path, Listener]) -> None:
+    images, output, listener = finished
+    assert " if photos need second looks; " in listener.ahead
+    plain = Listener()
+    reconstruct(images, output, observer=plain, budget="none", **SIFT)
+    assert "second looks" not in plain.ahead
+
+
+def test_photos_with_little_to_see_need_little_room(courtyard: Path, save_photo, tmp_path: Path) -> None:
+    settings = Settings.from_flags(SIFT)
+    extractor = settings.make_extractor("sift")
+    matcher = settings.make_matcher("nearest", extractor)
+    files = Files(*(tmp_path / name for name in ("f.h5", "m.h5", "pairs.txt", "database.json")))
+    for name in ("a.png", "b.png"):
+        save_photo(tmp_path / "plain" / name, np.full((600, 800, 3), 90, np.uint8))
+    rich = Forecast(courtyard / "images", views(1, 2)).look(settings, extractor, matcher, files)
+    plain = Forecast(tmp_path / "plain", ["a.png", "b.png"]).look(settings, extractor, matcher, files)
+    assert 0 < plain.disk_bytes < 0.6 * rich.disk_bytes
+
+
+def test_keypoints_that_are_stored_count_and_not_the_guess(finished: tuple[Path, Path, Listener]) -> None:
+    images, output, _ = finished
+    settings = Settings.from_flags(SIFT)
+    (features,) = output.glob("features-*.h5")
+    identities = {"extractor": settings.make_extractor("sift").identity}
+    told = Forecast(images, views(5, 6, 7, 8))
+    with FeatureStore(features) as store:
+        mean = sum(len(found) for found in store.values()) / 4
+    assert told._setup(settings, identities, features).expected == round(mean)
+
+
+def test_too_little_memory_is_a_warning(
+    finished: tuple[Path, Path, Listener], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(forecast, "available_bytes", lambda: 10_000_000)
+    listener = Listener()
+    reconstruct(finished[0], tmp_path / "out", observer=listener, **SIFT)
+    (line,) = [line for line in listener.lines if "of memory, and 10 MB are free" in line]
+    assert line.startswith("Warning: ")
+    assert "--quality low" in line
+
+
+def test_the_memory_of_a_gpu_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "available_bytes", lambda: 10**12)
+    monkeypatch.setattr(forecast, "gpu_bytes", lambda machine: 100_000_000)
+    machines = dict.fromkeys(STAGES, Machine("RTX", "cuda:0", 1))
+    work = Work.all_of(10, 45)
+    found = estimate(work, SETUP, rates_of(SETUP, 10, dict.fromkeys(STAGES, HERE), {}, Speeds(None)))
+    lines = [line for line in forecast.memory_warnings(work, SETUP, found, machines) if line]
+    assert len(lines) == 1
+    assert "free on RTX" in lines[0]
 
 
 def test_only_what_is_not_finished_lies_ahead(finished: tuple[Path, Path, Listener], courtyard: Path) -> None:

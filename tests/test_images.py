@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
-from lgsfm import images
+from lgsfm import decoding, images
 from lgsfm.errors import InputError
 from lgsfm.images import file_digest, list_images, read_header, read_photo, stored_to_upright, to_gray
 
@@ -307,7 +307,7 @@ def test_the_odd_last_column_of_a_reduced_jpeg(tmp_path, size):
 def test_reduced_decoding_sees_the_same_picture(tmp_path, monkeypatch, progressive):
     path = write(tmp_path / "a.jpg", picture(1001, 667), quality=92, progressive=progressive)
     fast = read_photo(path, 300)
-    monkeypatch.setattr(images, "_dct_denominator", lambda *_: 1)
+    monkeypatch.setattr(decoding, "dct_denominator", lambda *_: 1)
     full = read_photo(path, 300)
     assert fast.scale != full.scale
     assert np.abs(fast.rgb.astype(int) - full.rgb).mean() < 1
@@ -317,7 +317,7 @@ def test_the_strongest_reduction_that_covers_the_target():
     sizes = [(2048, 1024, 2), (2047, 1024, 2), (2046, 1024, 1), (4096, 1024, 4), (9000, 1024, 8)]
     for edge, wanted, denominator in sizes:
         target = images._target_size((edge, edge // 2), wanted)
-        assert images._dct_denominator((edge, edge // 2), target) == denominator
+        assert decoding.dct_denominator((edge, edge // 2), target) == denominator
 
 
 def test_to_stored_keeps_float32_and_inverts_the_turn(tmp_path):
@@ -401,10 +401,10 @@ def test_what_is_no_image_is_refused_with_a_reason(tmp_path):
 
 
 def test_no_permission(tmp_path, monkeypatch):
-    def refuse(_):
+    def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(InputError, match=r"a\.jpg: no permission"):
         read_photo(tmp_path / "a.jpg")
 
@@ -447,6 +447,6 @@ def test_a_failing_resize_is_an_input_error(tmp_path, monkeypatch):
 
 
 def test_opencv_keeps_its_log_level(tmp_path):
-    before = images._set_opencv_log_level(3)
+    before = decoding._set_opencv_log_level(3)
     read_photo(write(tmp_path / "a.png", picture()))
-    assert images._set_opencv_log_level(before) == 3
+    assert decoding._set_opencv_log_level(before) == 3

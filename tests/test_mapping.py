@@ -10,7 +10,14 @@ import pytest
 
 from lgsfm.cameras import MODELS
 from lgsfm.errors import CacheError, ReconstructionError
-from lgsfm.mapping import MappingOptions, map_database, map_in_child, principal_point_note, summarize_model
+from lgsfm.mapping import (
+    MappingOptions,
+    map_database,
+    map_in_child,
+    principal_point_note,
+    replace_models,
+    summarize_model,
+)
 from lgsfm.mapping.principal_point import MAX_SHIFT, refine_principal_points, shared_cameras, shift
 
 SIZE = (640, 480)
@@ -160,3 +167,19 @@ def test_a_disk_that_is_full_is_explained(tmp_path: Path, monkeypatch: pytest.Mo
             options=options,
             report=lambda done, total: None,
         )
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_new_models_take_the_place_of_old_ones_and_leave_what_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    if not can_exchange:
+        monkeypatch.setattr("lgsfm.mapping.exchange", lambda first, second: False)
+    for name in ("new", "sparse"):
+        (tmp_path / name / "0").mkdir(parents=True)
+        (tmp_path / name / "0" / "cameras.bin").write_text(name)
+    (tmp_path / "sparse" / "notes.txt").write_text("mine")
+    replace_models(tmp_path / "new", tmp_path / "sparse")
+    assert (tmp_path / "sparse" / "0" / "cameras.bin").read_text() == "new"
+    assert (tmp_path / "sparse" / "notes.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["sparse"]

@@ -15,7 +15,7 @@ import pycolmap
 import pytest
 
 from lgsfm.database_reading import VerifiedPair
-from lgsfm.errors import InputError, ReconstructionError
+from lgsfm.errors import CrashError, InputError, ReconstructionError
 from lgsfm.mapping import MappingOptions, _best_of, _Try, map_database, map_in_child, mapping_note
 from lgsfm.mapping.choice import Missing, Score, missing_images, objection, score
 from lgsfm.mapping.mappers import ModelSummary
@@ -329,13 +329,35 @@ def test_a_snapshot_that_was_cut_off_is_not_used(tmp_path: Path) -> None:
     assert mapped(tmp_path)[0].resumed_from == held
 
 
-def test_a_snapshot_that_cannot_be_read_stops_one_run_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["images.bin", "points3D.bin", "cameras.bin"])
+def test_a_snapshot_with_a_wrong_byte_is_not_used(tmp_path: Path, name: str) -> None:
     synthesize(tmp_path, num_images=14)
     (snapshot,) = kill_while_mapping(tmp_path)
-    (snapshot / "images.bin").unlink()
-    with pytest.raises(ReconstructionError):
-        mapped(tmp_path)
-    assert mapped(tmp_path)[0].num_reg_images == 14
+    content = bytearray((snapshot / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (snapshot / name).write_bytes(content)
+    (model,) = mapped(tmp_path)
+    assert (model.resumed_from, model.num_reg_images) == (0, 14)
+
+
+def test_a_mapper_that_is_killed_twice_over_one_snapshot_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once may have been for want of memory, and the snapshot is hours of work."""
+    synthesize(tmp_path, num_images=14)
+    (snapshot,) = kill_while_mapping(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(tmp_path))
+        (tmp_path / "sitecustomize.py").write_text(
+            "import os, sys\nif 'lgsfm.child' in sys.orig_argv:\n    import pycolmap\n"
+            "    pycolmap.incremental_mapping = lambda *arguments, **options: os.abort()\n"
+        )
+        for is_left in (True, False):
+            with pytest.raises(CrashError, match="SIGABRT"):
+                mapped(tmp_path)
+            assert snapshot.exists() == is_left
+    (model,) = mapped(tmp_path)
+    assert (model.resumed_from, model.num_reg_images) == (0, 14)
 
 
 def test_a_model_within_another_one_is_no_split() -> None:

@@ -13,16 +13,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-import pycolmap
 import pytest
-from cli_helpers import command, copy_photos, figures_of, nearly, run_process, statistics, summary_of, views
-
-from lgsfm.errors import CacheError
-from lgsfm.store import FeatureStore, MatchStore
+from cli_helpers import command, copy_photos, nearly, run_process, statistics, summary_of, views
+from outputs import Entries, entries_of, model_of, tables_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 
@@ -38,7 +33,7 @@ class Undisturbed:
     images: Path
     output: Path
     seconds: dict[str, float]  # per stage
-    entries: dict[object, str]
+    entries: Entries
     model: dict[str, float]  # of its database, by one thread
 
 
@@ -54,49 +49,10 @@ def undisturbed(courtyard: Path, tmp_path_factory: pytest.TempPathFactory) -> Un
     return Undisturbed(images, output, summary["seconds"], entries_of(output), model_of(output, folder))
 
 
-# --------------------------------------------------------------------------------- what to compare
-def entries_of(output: Path) -> dict[object, str]:
-    """The finished entries of both stores: key -> hash of the data."""
-    entries: dict[object, str] = {}
-    for store in open_stores(output):
-        for key, value in store.items():
-            arrays = [array for array in vars(value).values() if isinstance(array, np.ndarray)]
-            entries[key] = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
-        store.close()
-    return entries
-
-
-def open_stores(output: Path) -> Iterator[FeatureStore | MatchStore]:
-    for kind, pattern in ((FeatureStore, "features-*.h5"), (MatchStore, "matches-*.h5")):
-        for path in output.glob(pattern):
-            try:
-                yield kind(path)
-            except CacheError:  # killed before the file was a file
-                continue
-
-
-def geometries_of(output: Path) -> list[tuple[object, ...]]:
-    """What the database knows of each pair."""
-    database = pycolmap.Database.open(output / "database.db")
-    found = [database.read_two_view_geometry(*pair) for pair in combinations(range(1, database.num_images() + 1), 2)]
-    database.close()
-    return [(geometry.config, geometry.inlier_matches.tobytes()) for geometry in found]
-
-
-def model_of(output: Path, scratch: Path) -> dict[str, float]:
-    """The model of a database, made by one thread: with several the last digits, even a point or two, may differ."""
-    work = scratch / "one-thread"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    options = pycolmap.IncrementalPipelineOptions(random_seed=0, num_threads=1)
-    models = pycolmap.incremental_mapping(output / "database.db", scratch, work, options)
-    return figures_of(models[0])
-
-
 def assert_same(output: Path, undisturbed: Undisturbed, scratch: Path) -> None:
     """Entries, database and model are those of the undisturbed run, and nothing half-made is left."""
     assert entries_of(output) == undisturbed.entries
-    assert geometries_of(output) == geometries_of(undisturbed.output)
+    assert tables_of(output) == tables_of(undisturbed.output)
     assert model_of(output, scratch) == pytest.approx(undisturbed.model, rel=1e-9)
     assert statistics(output) == nearly(statistics(undisturbed.output))
     summary = summary_of(output)
@@ -219,7 +175,7 @@ def kill_and_resume(undisturbed: Undisturbed, folder: Path, stage: str, share: f
     assert ended.code == 0, f"{where}\n{ended.err}"
     assert "Traceback" not in ended.err
     summary = summary_of(output)
-    num_photos = sum(isinstance(key, str) for key in finished)
+    num_photos = sum(isinstance(key, str) for _, key in finished)
     assert (summary["reused"]["extract"], summary["computed"]["extract"]) == (num_photos, NUM_PHOTOS - num_photos)
     num_pairs = len(finished) - num_photos
     assert (summary["reused"]["match"], summary["computed"]["match"]) == (num_pairs, NUM_PAIRS - num_pairs)
@@ -320,4 +276,29 @@ def test_ctrl_c_in_each_stage_is_exit_code_130_and_the_next_run_goes_on(
     summary = summary_of(output)
     assert summary["reused"]["extract"] + summary["reused"]["match"] == num_finished
     assert summary["reused"]["database"] == (NUM_PAIRS if stage == "map" else 0)
+    assert_same(output, undisturbed, tmp_path)
+
+
+# --------------------------------------------------------------------------------- COLMAP crashes
+@pytest.mark.parametrize(
+    ("target", "fault", "cause"),
+    [
+        ("incremental_mapping", "abort", "Check failed: a == b"),
+        ("geometric_verification", "segfault", "SIGSEGV"),
+    ],
+)
+def test_a_crash_of_colmap_is_told_and_costs_no_work(
+    undisturbed: Undisturbed, tmp_path: Path, target: str, fault: str, cause: str
+) -> None:
+    """It says nothing about the photos: no second look at those that are not in the model."""
+    hooks, output = Path(__file__).parent / "faults" / "hooks", tmp_path / "out"
+    environment = {"FAULTS_LEDGER": str(tmp_path / "ledger"), "FAULTS_CHILD": f"{target}:{fault}"}
+    words = ("reconstruct", undisturbed.images, "-o", output, *OPTIONS)
+    ended = run_process(*words, PYTHONPATH=str(hooks), **environment)
+    assert ended.code == 1
+    assert cause in ended.err
+    assert "Traceback" not in ended.err
+    assert "Second look" not in ended.err
+    assert entries_of(output) == undisturbed.entries
+    assert run_process(*words).code == 0
     assert_same(output, undisturbed, tmp_path)

@@ -67,3 +67,16 @@ def test_a_disk_that_fails_is_not_a_second_process(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(workspace, "_lock", fail)
     with pytest.raises(CacheError, match=r"\.lock cannot be written: Input/output error"):
         Workspace(tmp_path).lock()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_the_lock_of_a_killed_process_is_free_though_its_number_lives_on(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"locked\n"
+    holder.kill()
+    holder.communicate()
+    (tmp_path / ".lock").write_text(str(os.getpid()))  # as if the system had given the number to another process
+    Workspace(tmp_path).lock().close()

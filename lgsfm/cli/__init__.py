@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from typing import Any
 
 from .. import __version__
@@ -33,7 +33,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _termination():
             return _run(argv)
     except LgsfmError as exc:
-        print(f"Error: {exc}", file=sys.stderr)
+        from .terminal import printable
+
+        print(f"Error: {printable(str(exc))}", file=sys.stderr)
+        return 1
+    except MemoryError:  # where no stage has a better word for it
+        print(
+            "Error: Not enough memory. What was finished is kept: go on with --quality low, or a smaller --max-edge-px "
+            "or --max-keypoints.",
+            file=sys.stderr,
+        )
         return 1
     except BrokenPipeError:  # whoever read the result has read enough, as in `lgsfm ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it ends
@@ -51,15 +60,18 @@ def _run(argv: Sequence[str] | None) -> int:
     _on_termination()  # again: pycolmap has put a handler in the place of ours that prints stack traces
     arguments = parser.parse_args(argv)
     is_quiet = getattr(arguments, "quiet", False)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("lgsfm").setLevel(logging.ERROR if is_quiet else logging.INFO)
-    from .terminal import Terminal
+    from .terminal import PrintableFormatter, PrintableStream, Terminal
 
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("lgsfm").setLevel(logging.ERROR if is_quiet else logging.INFO)
     terminal = Terminal(is_quiet)
-    with closing(terminal):
-        arguments.command(arguments, terminal)
+    out: Any = PrintableStream(sys.stdout) if sys.stdout.isatty() else sys.stdout  # a file gets every byte
+    with closing(terminal), redirect_stdout(out):
+        code = arguments.command(arguments, terminal)
         sys.stdout.flush()
-    return 0
+    return code or 0
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -97,10 +109,14 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     from .bench import add_commands as add_bench_commands
     from .cache import add_commands as add_cache_commands
+    from .cite import add_commands as add_cite_commands
     from .doctor import add_commands as add_doctor_commands
+    from .export import add_commands as add_export_commands
     from .localize import add_commands as add_localize_commands
+    from .manifest import add_commands as add_manifest_commands
     from .pair import add_commands as add_pair_commands
     from .reconstruction import add_commands as add_reconstruction_commands
+    from .report import add_commands as add_report_commands
     from .weights import add_commands as add_weights_commands
 
     parser = _Parser(
@@ -112,8 +128,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_reconstruction_commands(commands)
     add_doctor_commands(commands)
+    add_manifest_commands(commands)
+    add_report_commands(commands)
     add_pair_commands(commands)
     add_localize_commands(commands)
+    add_export_commands(commands)
+    add_cite_commands(commands)
     add_bench_commands(commands)
     add_cache_commands(commands)
     add_weights_commands(commands)

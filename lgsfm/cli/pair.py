@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -154,7 +155,7 @@ def _show(arguments: argparse.Namespace, terminal: Terminal) -> None:
         raise InputError(f"{arguments.list} names no pair of two photos.")
     report = terminal.progress("show")
     for number, names in enumerate(pairs, start=1):
-        stems = [name.replace("/", "_").rpartition(".")[0] for name in names]
+        stems = [re.sub(r'[/\\:*?"<>|]', "_", name).rpartition(".")[0][-80:] for name in names]  # on any system
         path = folder / f"{number:04}_{stems[0]}--{stems[1]}.png"
         _draw(sources, sources.files(names), path)
         if report:
@@ -216,10 +217,10 @@ class _Sources:
         names = run.name_of(image0), run.name_of(image1)
         pair = run.pair(*names)
         cameras = [
-            run.camera(name) if camera is None else camera_of(run.image_dir / name, features.image_size, camera)
+            run.camera(name) if camera is None else camera_of(run.photo(name), features.image_size, camera)
             for name, features, camera in zip(names, pair.features, self.given, strict=True)
         ]
-        paths = run.image_dir / names[0], run.image_dir / names[1]
+        paths = run.photo(names[0]), run.photo(names[1])
         return Source(paths, names, pair, (cameras[0], cameras[1]))
 
     def judge(self, source: Source) -> tuple[np.ndarray | None, str]:

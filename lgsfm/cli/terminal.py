@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 from tqdm import tqdm
 
 from ..observer import Observer
 from ..types import Progress
 
-__all__ = ["Terminal"]
+__all__ = ["PrintableFormatter", "PrintableStream", "Terminal", "printable"]
 
 UNITS = {
     "extract": "photo",
@@ -18,10 +23,42 @@ UNITS = {
     "match": "pair",
     "map": "photo",
     "localize": "photo",
+    "export": "photo",
     "show": "pair",
     "weights": "B",
     "bench": "%",
 }
+
+
+# Controls but for tab and newline; and what ends lines or turns the direction of writing
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """The text with the characters escaped that would control a terminal: names in files of others may have any."""
+    return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Log lines that control no terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return printable(super().format(record))
+
+
+class PrintableStream:
+    """A stream to a terminal, over which `printable` text goes."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes what is printable."""
+        return self.stream.write(printable(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 class Terminal(Observer):
@@ -34,7 +71,8 @@ class Terminal(Observer):
     def say(self, text: str) -> None:
         """One line, above the bars."""
         if not self.quiet:
-            tqdm.write(text, file=sys.stderr)
+            with _while_anybody_listens():
+                tqdm.write(printable(text), file=sys.stderr)
 
     def progress(self, stage: str) -> Progress | None:
         """A bar with rate and remaining time, which appears with the first report; each call begins a new one."""
@@ -44,6 +82,10 @@ class Terminal(Observer):
             self.bars.pop(stage).close()
 
         def report(done: int, total: int) -> None:
+            with _while_anybody_listens():
+                show(done, total)
+
+        def show(done: int, total: int) -> None:
             bar = self.bars.get(stage)
             if bar is None:
                 self.close()  # stages follow each other
@@ -69,5 +111,22 @@ class Terminal(Observer):
 
     def close(self) -> None:
         """Ends a bar that did not reach its total."""
-        for bar in self.bars.values():
-            bar.close()
+        with _while_anybody_listens():
+            for bar in self.bars.values():
+                bar.close()
+
+
+@contextmanager
+def _while_anybody_listens() -> Iterator[None]:
+    """Hours of work must not end because the terminal was closed, or whoever read the lines has gone.
+
+    From then on what is written there goes nowhere.
+    """
+    try:
+        yield
+    except OSError:
+        gone, nowhere = os.fstat(sys.stderr.fileno()), os.open(os.devnull, os.O_WRONLY)
+        for number in (1, 2):  # the result goes the same way, if it was to appear there
+            if os.path.samestat(os.fstat(number), gone):
+                os.dup2(nowhere, number)
+        os.close(nowhere)

@@ -13,12 +13,15 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
+from ..errors import MemoryShortageError
 from ..images import Photo
 from ..options import option
 from ..types import Features
 from . import ExtractorOptions, Fetch
 
 __all__ = ["SiftExtractor", "SiftOptions", "root_sift"]
+
+NO_MEMORY = -4  # OpenCV's code for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,14 @@ class SiftExtractor:
             enable_precise_upscale=True,  # without it all keypoints lie 0.25 px too far right and down
         )
         mask = None if photo.mask is None else photo.mask.astype(np.uint8)
-        found, descriptors = detector.detectAndCompute(cv2.cvtColor(photo.rgb, cv2.COLOR_RGB2GRAY), mask)
+        try:
+            found, descriptors = detector.detectAndCompute(cv2.cvtColor(photo.rgb, cv2.COLOR_RGB2GRAY), mask)
+        except cv2.error as exc:
+            if exc.code != NO_MEMORY:
+                raise
+            raise MemoryShortageError(
+                "Not enough memory for SIFT. What is finished is kept: go on with a smaller --max-edge-px."
+            ) from exc
         keypoints = np.array([point.pt for point in found], np.float32).reshape(-1, 2)
         scores = np.array([point.response for point in found], np.float32)
         order = best_first(scores, keypoints, options.max_keypoints)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -42,6 +44,9 @@ GENERIC = frozenset(
     ]
 )
 DTYPES = ("float32", "float16", "bfloat16")
+# Sizes of networks, at most: far more than any has, and few enough that a network can be looked at before it is made
+MAX_DIM = 1 << 14
+MAX_LAYERS = 1 << 10
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +85,10 @@ class PretrainedConfig:
         """Raises `InputError` on a value that cannot be."""
         for field in fields(self):
             value = getattr(self, field.name)
-            _check_type(type(self).__name__, field.name, str(field.type), value)
+            owner = type(self).__name__
+            _check_type(owner, field.name, str(field.type), value)
             if field.type == "float":  # transformers does not read an int there
-                setattr(self, field.name, float(value))
+                setattr(self, field.name, _finite(owner, field.name, value))
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain values, as they stand in config.json; generic ones only where not default."""
@@ -142,6 +148,8 @@ class SuperPointConfig(PretrainedConfig):
         """Raises `InputError` on a value that cannot be."""
         super().check()
         self.encoder_hidden_sizes = tuple(self.encoder_hidden_sizes)
+        for dim in (*self.encoder_hidden_sizes, self.decoder_hidden_size, self.descriptor_decoder_dim):
+            _check_size("Sizes of SuperPoint", dim, MAX_DIM)
         if len(self.encoder_hidden_sizes) != 4 or self.keypoint_decoder_dim != 65:
             raise InputError("SuperPoint has four encoder_hidden_sizes and a keypoint_decoder_dim of 65.")
         if self.nms_radius < 0 or self.border_removal_distance < 0:
@@ -212,8 +220,9 @@ class LightGlueConfig(PretrainedConfig):
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
         dim, heads, shared = self.descriptor_dim, self.num_attention_heads, self.num_key_value_heads
-        if min(dim, heads, shared, self.num_hidden_layers) < 1:
-            raise InputError("Dimensions, layers and heads of LightGlue must be at least 1.")
+        for size in (dim, heads, shared):
+            _check_size("Dimensions and heads of LightGlue", size, MAX_DIM)
+        _check_size("Layers of LightGlue", self.num_hidden_layers, MAX_LAYERS)
         if dim % (2 * heads):
             raise InputError(f"descriptor_dim ({dim}) must be a multiple of 2 * num_attention_heads ({heads}).")
         if heads % shared:
@@ -258,7 +267,7 @@ def _known(cls: type[PretrainedConfig], values: dict[str, Any], name: str) -> di
         logger.warning("%s of %s: left out what means nothing here: %s", CONFIG_FILE, name, ", ".join(others))
     kept = {key: value for key, value in values.items() if key in known}
     detector = kept.get("keypoint_detector_config")
-    if isinstance(detector, dict) and (kind := DETECTORS.get(detector.get("model_type", "superpoint"))):
+    if isinstance(detector, dict) and (kind := DETECTORS.get(str(detector.get("model_type", "superpoint")))):
         kept["keypoint_detector_config"] = _known(kind, detector, name)
     return kept
 
@@ -281,6 +290,18 @@ def _dtype_name(dtype: Any) -> str | None:
     if name is not None and name not in DTYPES:
         raise unknown_name("dtype", name, DTYPES)
     return name
+
+
+def _check_size(what: str, value: Any, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise InputError(f"{what} must be whole numbers, at least 1 and at most {most:,}, not {value!r}.")
+
+
+def _finite(owner: str, name: str, value: float) -> float:
+    with suppress(OverflowError):  # an integer beyond what floats hold
+        if math.isfinite(value):
+            return float(value)
+    raise InputError(f"Argument {name} of {owner} must be a finite number, not {value!r:.40}.")
 
 
 def _check_type(owner: str, name: str, annotation: str, value: Any) -> None:

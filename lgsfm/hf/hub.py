@@ -33,7 +33,7 @@ __all__ = ["PUBLISHED", "Published", "Source", "read_json", "read_weights", "ref
 
 WEIGHTS_FILE = "model.safetensors"
 PICKLES = ("pytorch_model.bin", "model.bin", "model.pt", "model.pth")
-MAX_BYTES = {".json": 1 << 20, ".safetensors": 1 << 30}  # of a download: far more than any LightGlue has
+MAX_BYTES = {".json": 1 << 20, ".safetensors": 1 << 30}  # far more than any LightGlue has; of weights, in a download
 REPOSITORY = re.compile(r"(?!.*\.\.)[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
@@ -102,9 +102,12 @@ def read_json(name: str | Path, file: str, source: Source) -> dict[str, Any]:
     if (published := _published(name)) and not (cached := _cached(str(name), file, source)):
         return dict(published.files[file])
     path = cached if published and cached else _locate(name, file, source)
+    most = MAX_BYTES[".json"]
     try:
+        if (num_bytes := path.stat().st_size) > most:
+            raise InputError(f"{path} has {num_bytes:,} bytes, more than any configuration ({most:,}).")
         values = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a readable JSON file: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} does not hold a JSON object.")

@@ -110,6 +110,7 @@ class LightGlueForKeypointMatching(LightGlue):
         elif changes := hub.split_options(options)[1]:
             config = LightGlueConfig.from_dict(config.to_dict(), **changes)
         state = hub.read_weights(name, hub.split_options(options)[0])
+        _check_fit(cls, config, state, name)
         model = cls(config)
         try:
             model.load_state_dict(state, strict=True)
@@ -255,6 +256,27 @@ def _pack(
     return LightGlueKeypointMatchingOutput(
         matches=matches, matching_scores=scores, keypoints=keypoints, prune=prune, mask=mask
     )
+
+
+def _check_fit(
+    cls: type[LightGlueForKeypointMatching], config: LightGlueConfig, state: dict[str, Tensor], name: str | Path
+) -> None:
+    """Before a network is made: a configuration may ask for one of any size, weights can be no larger than their file.
+
+    Raises:
+        WeightsError: the tensors are not those of the network.
+    """
+    with torch.device("meta"):  # shapes alone
+        wanted = {key: value.shape for key, value in cls(config).state_dict().items()}
+    found = {key: value.shape for key, value in state.items()}
+    wrong = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
+    if wrong:
+        key = min(wrong)
+        shapes = (str(tuple(shape)) if shape is not None else "none" for shape in (found.get(key), wanted.get(key)))
+        raise WeightsError(
+            f"The weights of {name} do not fit its configuration: of {len(wrong)} tensors, among them {key}, the file "
+            "has {}, the network {}.".format(*shapes)
+        )
 
 
 def _image_sizes(pixel_values: Tensor, image_sizes: Any) -> Tensor:

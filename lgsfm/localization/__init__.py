@@ -98,7 +98,7 @@ class Localizer:
             self.settings = settings_of(self.run, self.options)
             run = self.settings.run
             self.extractor = self.settings.make_extractor(run.features, progress=weights_progress)
-            check_identity(self.run, self.extractor.identity)
+            check_identity(self.run, self.settings.identity_of(self.extractor))
             self.matcher = self.settings.make_matcher(run.matcher, self.extractor, progress=weights_progress)
         except LgsfmError:
             self.close()

@@ -132,7 +132,7 @@ class KnownScene:
     @cached_property
     def _names_with_photo(self) -> list[str]:
         """The registered images whose files are still there."""
-        return [name for name in self.images if (self.run.image_dir / name).is_file()]
+        return [name for name in self.images if self.run.photo(name).is_file()]
 
     def _described(self, retriever: Any) -> np.ndarray:
         """(N, D) what a retriever that looks at photos makes of the images that are there, made once."""
@@ -143,7 +143,7 @@ class KnownScene:
     def _photo(self, name: str, max_edge_px: int) -> Photo:
         """The photo of an image, upright as its features have seen it."""
         orientation = orientation_of(self.run.features, name)
-        return read_photo(self.run.image_dir / name, max_edge_px, orientation=orientation)
+        return read_photo(self.run.photo(name), max_edge_px, orientation=orientation)
 
     # ---------------------------------------------------------------------------- cameras
     @cached_property
@@ -152,7 +152,7 @@ class KnownScene:
         found: dict[tuple[object, ...], set[int]] = {}
         for name, image in self.images.items():
             try:
-                header = read_header(self.run.image_dir / name)
+                header = read_header(self.run.photo(name))
             except InputError:  # the photo is gone; its camera is left to others
                 continue
             found.setdefault(camera_key(header), set()).add(image.camera_id)

@@ -19,11 +19,12 @@ import pycolmap
 
 from ..child import run_in_child
 from ..errors import CacheError, LgsfmError, ReconstructionError
+from ..files import exchange
 from ..types import Progress
 from .choice import Missing, Score, objection
 from .mappers import MAPPERS, MappingOptions, ModelSummary, map_in_child, summarize_model
 from .principal_point import MIN_IMAGES
-from .snapshots import newest_snapshot
+from .snapshots import newest_snapshot, suspect
 
 __all__ = [
     "MAPPERS",
@@ -48,6 +49,7 @@ def map_database(
     output: Path,
     options: MappingOptions | None = None,
     *,
+    is_resumable: bool = True,
     log_path: Path,
     progress: Progress | None = None,
 ) -> list[ModelSummary]:
@@ -62,6 +64,7 @@ def map_database(
         output: folder of the models; those that it held before are replaced once there are new models and they are
             whole. Whatever else lies there is kept.
         options: see `MappingOptions`.
+        is_resumable: with snapshots. A model that goes on from one is about as good as one from the start, but another.
         log_path: COLMAP's output is appended here.
         progress: called with (registered images, all images).
 
@@ -80,7 +83,7 @@ def map_database(
             _settle(before, output)
         partial.mkdir(parents=True, exist_ok=True)
         for path in partial.iterdir():  # what a killed run left half made
-            if path.name != SNAPSHOTS:
+            if path.name != SNAPSHOTS or not is_resumable:
                 shutil.rmtree(path, ignore_errors=True)
     except OSError as exc:
         raise CacheError(f"{partial} cannot be made: {exc.strerror}. Check the folder and the disk space.") from exc
@@ -93,15 +96,15 @@ def map_database(
             "options": wanted.to_dict(),
             "way": way,
             "start": str(start or ""),
-            "snapshots": str(partial / SNAPSHOTS) if way == "incremental" else "",
+            "snapshots": str(partial / SNAPSHOTS) if way == "incremental" and is_resumable else "",
         }
         begin = time.perf_counter()
-        snapshot = newest_snapshot(partial / SNAPSHOTS)
+        snapshot = newest_snapshot(partial / SNAPSHOTS) if way == "incremental" else None
         try:
             answer = run_in_child("lgsfm.mapping:map_in_child", arguments, log_path, progress=progress)
         except ReconstructionError:
             if snapshot and newest_snapshot(partial / SNAPSHOTS) == snapshot:  # it may be what COLMAP failed of
-                shutil.rmtree(snapshot, ignore_errors=True)
+                suspect(snapshot)
             raise
         return _Try.from_answer(answer, partial / way, time.perf_counter() - begin)
 
@@ -236,16 +239,23 @@ def pycolmap_version() -> str:
 
 # --------------------------------------------------------------------------------- the folder of the models
 def replace_models(new: Path, old: Path) -> None:
-    """Puts a folder of models in the place of another; one of the two is whole at any moment.
+    """Puts a folder of models in the place of another; one of the two is there, and whole, at any moment.
+
+    Where the file system cannot exchange folders, there is a moment without either; the next run ends it.
 
     Raises:
         CacheError: a folder cannot be renamed.
     """
     aside = old.with_name(f"{old.name}.before")
     try:
-        if old.exists():
+        if not old.exists():
+            new.rename(old)
+            return
+        new.rename(aside)  # a run that is killed now leaves models that the next one drops, and makes again
+        if not exchange(aside, old):
+            aside.rename(new)
             old.rename(aside)
-        new.rename(old)
+            new.rename(old)
         _settle(aside, old)
     except OSError as exc:
         raise CacheError(f"{old} cannot be replaced by {new}: {exc.strerror}. Check its permissions.") from exc

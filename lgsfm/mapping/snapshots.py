@@ -1,20 +1,24 @@
 """Snapshots of a model that grows, so that a killed run over thousands of images can go on.
 
 COLMAP writes them in the thread that then calls back, so a snapshot that is there when it calls is whole, and is
-marked as such; one without the mark was cut off. Those of another database or other options are not used.
+marked as such, with the hash of its files; one without the mark was cut off, one of another hash was damaged. Those of
+another database or other options are not used.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
-from ..files import read_json, write_json
+from ..files import read_json, write_json, write_text
 
-__all__ = ["SNAPSHOT_IMAGES", "Snapshots", "newest_snapshot"]
+__all__ = ["SNAPSHOT_IMAGES", "Snapshots", "newest_snapshot", "suspect"]
 
 SNAPSHOT_IMAGES = 100  # after so many more images; smaller models are made again, and exactly as they were
 MARK = "whole"
+SUSPECTED = "suspected"
 
 
 class Snapshots:
@@ -46,7 +50,7 @@ class Snapshots:
         """Marks what is there as whole, and deletes all but the newest. To be called when nobody writes one."""
         found = _snapshots(self.folder)
         if found and not (found[-1] / MARK).exists():
-            (found[-1] / MARK).touch()
+            write_text(found[-1] / MARK, _hash(found[-1]))
             for path in found[:-1]:
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -57,8 +61,33 @@ class Snapshots:
 
 def newest_snapshot(folder: Path) -> Path | None:
     """The newest snapshot in a folder that is whole."""
-    whole = [path for path in _snapshots(folder) if (path / MARK).exists()]
-    return whole[-1] if whole else None
+    return next((path for path in reversed(_snapshots(folder)) if _is_whole(path)), None)
+
+
+def suspect(snapshot: Path) -> None:
+    """A mapper that began with this snapshot has crashed: once that may have been for want of memory, twice it is not
+    used any more."""
+    if (snapshot / SUSPECTED).exists():
+        shutil.rmtree(snapshot, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            (snapshot / SUSPECTED).touch()
+
+
+def _is_whole(snapshot: Path) -> bool:
+    try:
+        return (snapshot / MARK).read_text(encoding="utf-8") == _hash(snapshot)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _hash(snapshot: Path) -> str:
+    """Of COLMAP's files."""
+    found = hashlib.sha256()
+    for path in sorted(snapshot.glob("*.bin")):
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
 
 
 def _snapshots(folder: Path) -> list[Path]:

@@ -23,7 +23,7 @@ __all__ = ["LightGlueMatcher", "LightGlueOptions"]
 
 PAIRS_PER_CORE = 4  # of a batch, so that no core waits long for the last one
 GPU_BATCH = 32  # pairs; with 2048 keypoints each, about 1 GB in half precision
-KINDS = ("aliked", "superpoint")  # features for which LightGlue weights are published
+KINDS = ("aliked", "disk", "superpoint", "xfeat")  # features for which LightGlue weights are published
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,15 +82,22 @@ class NearestMatcher:
         import torch
         import torch.nn.functional as F
 
-        from ..models import resolve_device
+        from ..models import explained_memory_errors, resolve_device
 
         check_kind(features, self.kind, "nearest")
         device = resolve_device(self.device)
-        descriptors = torch.from_numpy(features.descriptors.astype(np.float32)).to(device)
-        return PreparedImage(F.normalize(descriptors, dim=1), features.digest)
+        with explained_memory_errors():
+            descriptors = torch.from_numpy(features.descriptors.astype(np.float32)).to(device)
+            return PreparedImage(F.normalize(descriptors, dim=1), features.digest)
 
     def match_prepared(self, prepared0: PreparedImage, prepared1: PreparedImage) -> Matches:
         """Matches of two prepared images."""
+        from ..models import explained_memory_errors
+
+        with explained_memory_errors():
+            return self._match(prepared0, prepared1)
+
+    def _match(self, prepared0: PreparedImage, prepared1: PreparedImage) -> Matches:
         import torch
 
         sources = (prepared0.digest, prepared1.digest)

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, MemoryShortageError
+from .determinism import cores_of_deterministic, deterministic
 
 __all__ = [
     "Place",
+    "deterministic",
     "explained_memory_errors",
     "limited_threads",
     "mask_tensor",
@@ -25,7 +27,15 @@ __all__ = [
     "resolve_device",
 ]
 
-NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")  # in errors of torch
+NO_MEMORY = (  # in errors of torch; a thread needs memory for its stack
+    "out of memory",
+    "out_of_memory",
+    "allocate memory",
+    "not enough memory",
+    "alloc_failed",
+    "bad_alloc",
+    "start new thread",
+)
 MOST_AT_ONCE = 8  # things at work at once on a CPU: each has its own intermediate results in memory
 
 Item = TypeVar("Item")
@@ -83,7 +93,7 @@ def limited_threads(threads: int) -> Iterator[None]:
 
 def pairs_at_once() -> int:
     """On how many independent things the CPU works best at once: one for each thread, while memory allows."""
-    return min(torch.get_num_threads(), MOST_AT_ONCE)
+    return min(cores_of_deterministic() or torch.get_num_threads(), MOST_AT_ONCE)
 
 
 def on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -93,7 +103,7 @@ def on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> l
     8 % less time than one after the other on both.
     """
     at_once = min(pairs_at_once(), len(items))
-    threads = max(1, torch.get_num_threads() // max(at_once, 1))
+    threads = max(1, torch.get_num_threads() // max(at_once, 1))  # in a deterministic context 1 in any case
     with (
         limited_threads(threads),  # of MKL, which counts for the whole process
         ThreadPoolExecutor(max(at_once, 1), initializer=torch.set_num_threads, initargs=(threads,)) as pool,

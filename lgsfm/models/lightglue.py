@@ -341,12 +341,16 @@ class LightGlue(nn.Module):
 
 
 # --------------------------------------------------------------------------------- weights
-def from_original(state: Mapping[str, Tensor], heads: int = HEADS) -> dict[str, Tensor]:
+def from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights in the authors' layout, with the parameter names of `LightGlue`.
 
-    Handles the names of the releases (``self_attn.0...``) and of the code (``transformers.0.self_attn...``).
+    Handles the names of the releases (``self_attn.0...``) and of the code (``transformers.0.self_attn...``), also of a
+    checkpoint that holds the extractor beside the matcher.
     """
+    if any(key.startswith("matcher.") for key in state):
+        state = {key.removeprefix("matcher."): value for key, value in state.items() if key.startswith("matcher.")}
     renamed: dict[str, Tensor] = {}
+    head_dim = 2 * len(state["posenc.Wr.weight"]) if "posenc.Wr.weight" in state else DIM // HEADS
     for key, value in state.items():
         key = re.sub(r"^(self_attn|cross_attn)\.(\d+)\.", r"transformers.\2.\1.", key)
         key = key.replace("transformers.", "transformer_layers.").replace("log_assignment.", "match_assignment_layers.")
@@ -357,12 +361,12 @@ def from_original(state: Mapping[str, Tensor], heads: int = HEADS) -> dict[str, 
         key = re.sub(r"\.(self|cross)_attn\.ffn\.3\.", r".\1_mlp.fc2.", key)
         key = re.sub(r"\.(self|cross)_attn\.", r".\1_attention.", key)
         if ".Wqkv." in key:  # rows are (head, channel, q/k/v)
-            parts = value.reshape(heads, -1, 3, *value.shape[1:]).unbind(2)
+            parts = value.reshape(-1, head_dim, 3, *value.shape[1:]).unbind(2)
             for name, part in zip(("q_proj", "k_proj", "v_proj"), parts, strict=True):
                 renamed[key.replace("Wqkv", name)] = part.reshape(-1, *value.shape[1:])
         elif ".to_qk." in key:  # the original shares the projection of queries and keys across images
             renamed[key.replace("to_qk", "q_proj")] = renamed[key.replace("to_qk", "k_proj")] = value
-        elif key != "confidence_thresholds":
+        elif key.rpartition(".")[2] not in ("confidence_thresholds", "r"):  # that of DISK has a number left of training
             renamed[re.sub(r"\.(out_proj|to_out)\.", ".o_proj.", key).replace("to_v", "v_proj")] = value
     return renamed
 

@@ -49,9 +49,11 @@ def read_pairs(path: Path, names: Iterable[str], *, skip_unknown: bool = False) 
     """
     known = set(names)
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: names may hold other breaks
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: names may hold other breaks
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(f"The pair file {path} cannot be read: {exc}.") from exc
+    if not _split_line(lines[0], known):  # else the mark that some editors begin a file with is of the first name
+        lines[0] = lines[0].removeprefix("\ufeff")
     pairs = []
     for number, line in enumerate(lines, start=1):
         found = _split_line(line, known)

@@ -156,6 +156,11 @@ class Dinov2Retriever:
             known = {}
         return list(known.get("image_mean", MEAN)), list(known.get("image_std", STD))
 
+    @staticmethod
+    def allows_commercial_use(options: Dinov2Options) -> bool:
+        """Whether the licence of the weights is known, and allows it; nothing is looked for."""
+        return options.retriever_model in LICENCES
+
     def licence(self) -> str:
         """The licence of the weights, by their model card."""
         return LICENCES.get(self.options.retriever_model, UNKNOWN_LICENCE)

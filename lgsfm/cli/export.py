@@ -1,0 +1,85 @@
+"""`lgsfm export`: a finished model in the files of other programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from ..errors import InputError
+from ..exporting import Exported, export
+from ..exporting.formats import FORMATS
+from .flags import add_options, folder, given_options
+from .terminal import Terminal
+
+__all__ = ["add_commands", "format_list"]
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the command."""
+    text = "a finished model in the files of other programs: nerfstudio, Gaussian splatting, hloc, GLB, ..."
+    command = commands.add_parser(
+        "export",
+        help=text,
+        description=f"Example: lgsfm export out gaussians. Writes {text}\nWithout a format, lists them.",
+        epilog="formats:\n" + "\n".join(format_list()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(command=_export)
+    command.add_argument("run", type=folder, metavar="OUT", help="output folder of lgsfm reconstruct")
+    command.add_argument("format", nargs="?", metavar="FORMAT", help="one of those below")
+    command.add_argument(
+        "-o", "--output", type=folder, metavar="PATH", help="file or folder to write (default: in OUT/export)"
+    )
+    command.add_argument("--model", type=int, default=0, metavar="N", help="number of the model (default: 0, the best)")
+    command.add_argument("--images", type=folder, metavar="DIR", help="folder of the photos, if they have moved")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    for name, each in FORMATS.items():
+        if each.options:
+            add_options(command.add_argument_group(f"options of {name}"), each.options_class())
+
+
+def format_list() -> list[str]:
+    """The formats, a line each."""
+    return [f"  {name:10} {each.text}" for name, each in FORMATS.items()]
+
+
+def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    if arguments.format is None:
+        print("\n".join([f"lgsfm export {arguments.run} FORMAT", *format_list()]))
+        return
+    done = export(
+        arguments.run,
+        arguments.format,
+        arguments.output,
+        model=arguments.model,
+        image_dir=arguments.images,
+        observer=terminal,
+        **_options(arguments),
+    )
+    terminal.close()
+    text = json.dumps({**asdict(done), "path": str(done.path)}, indent=2, ensure_ascii=False)
+    print(text if arguments.json else "\n".join(lines(done)))
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given. Raises `InputError` for those of another format than the chosen one."""
+    chosen: dict[str, Any] = {}
+    for name, each in FORMATS.items():
+        given = given_options(arguments, each.options_class())
+        if name == arguments.format:
+            chosen = given
+        elif given and arguments.format in FORMATS:
+            flag = f"--{next(iter(given)).replace('_', '-')}"
+            raise InputError(f"{flag} is an option of the format {name}, not of {arguments.format}.")
+    return chosen
+
+
+def lines(done: Exported) -> Iterable[str]:
+    """The result for people."""
+    yield from done.notes
+    yield f"Written   {done.path}  ({done.format}: {done.num_images} photos, {done.num_points3D} points)"
+    yield f"Open with {done.opened_by}"

@@ -1,0 +1,93 @@
+"""Where an export goes: as a whole or not at all, and over nothing that is not an export itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import CacheError, InputError
+from ..files import read_json
+from ..workspace import Workspace
+
+__all__ = ["EXPORTS", "RECORD", "check_destination", "written_folder", "written_whole"]
+
+EXPORTS = "export"  # folder of exports in an output folder
+RECORD = "lgsfm-export.json"  # in each folder that was exported: what it is, and that it may be replaced
+
+
+def check_destination(workspace: Workspace, image_dir: Path, path: Path, *, suffix: str) -> None:
+    """Raises `InputError` if an export may not be written to a path: something else is or belongs there.
+
+    ``suffix`` is that of a format of one file; "" is for folders.
+    """
+    own, exports, target = workspace.root.resolve(), (workspace.root / EXPORTS).resolve(), path.resolve()
+    if target == own or target in own.parents:
+        raise InputError(f"{path} holds the run itself. Choose another place with -o.")
+    if own in target.parents and exports not in target.parents:
+        raise InputError(f"{path} is among the files of the run. Choose a place in {exports}, or outside, with -o.")
+    photos = image_dir.resolve()
+    if photos.is_dir() and (target == photos or photos in target.parents or target in photos.parents):
+        raise InputError(f"{path} is the folder of the photos, or in it, or around it. Choose another place with -o.")
+    if not suffix and path.exists():
+        if not path.is_dir():
+            raise InputError(f"{path} is a file, and this format is a folder. Choose another place with -o.")
+        if any(path.iterdir()) and not read_json(path / RECORD):
+            raise InputError(f"{path} is not empty, and what is there is no export. Choose a new folder with -o.")
+    if suffix and (path.is_dir() or path.suffix.lower() != suffix):
+        raise InputError(f"{path}: this format is one file, whose name ends in {suffix}. Name one with -o.")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write a file or a folder to, which takes its place when the block ends without error.
+
+    Raises:
+        CacheError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
+        yield partial
+        _put(partial, path)
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise CacheError(f"{path} cannot be written: {reason}. Check the folder and the disk space.") from exc
+    finally:
+        _remove(partial)
+
+
+@contextmanager
+def written_folder(path: Path, record: Mapping[str, Any]) -> Iterator[Path]:
+    """`written_whole` for a folder, which is there for the block, with a record of what it is."""
+    with written_whole(path) as partial:
+        partial.mkdir()
+        yield partial
+        (partial / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _put(partial: Path, path: Path) -> None:
+    if not path.is_dir():
+        os.replace(partial, path)
+        return
+    before = path.with_name(f".{path.name}.{os.getpid()}.before")  # a folder that is not empty cannot be replaced
+    os.replace(path, before)
+    try:
+        os.replace(partial, path)
+    except OSError:
+        os.replace(before, path)
+        raise
+    _remove(before)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,130 @@
+"""The files of a folder of photos: which there are, where one lies, and the opening of one.
+
+A folder of photos may come from anybody. Names lead nowhere but into the folder, and reading does not hang: a pipe, a
+device or a socket under the name of a photo is refused, links to folders are followed once.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from .errors import InputError
+
+__all__ = ["IMAGE_SUFFIXES", "NoFileError", "image_path", "list_images", "open_file", "walk_files"]
+
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
+)
+_FOREIGN_SUFFIXES = frozenset(  # photos, but of no format that we read
+    (".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
+)
+_log = logging.getLogger(__name__)
+
+
+class NoFileError(OSError):
+    """What a path leads to can be opened, but is no file; the text says what it is."""
+
+
+def list_images(folder: Path) -> list[str]:
+    """The images in ``folder`` and its sub-folders: relative POSIX paths, sorted by code point.
+
+    An image is what has one of `IMAGE_SUFFIXES`, in any case. Hidden files and folders are left out. Links are
+    followed, also out of the folder; but a folder that several paths lead to is listed once.
+    Raises `InputError` if there is no image.
+    """
+    folder = Path(folder)
+    if not os.path.exists(folder):
+        raise InputError(f"The image folder '{folder}' does not exist. Check the path.")
+    if not os.path.isdir(folder):
+        raise InputError(f"'{folder}' is not a folder. Give the folder that holds the photos.")
+    names = sorted(walk_files(folder))
+    images = [name for name in names if _suffix(name) in IMAGE_SUFFIXES]
+    others = Counter(_suffix(name) for name in names if _suffix(name) not in IMAGE_SUFFIXES)
+    if not images:
+        raise InputError(_no_images(folder, others))
+    for name in images:
+        # tab and newline separate names in the pair file, others control the terminals that show names
+        if any(unicodedata.category(letter) == "Cc" for letter in name):
+            raise InputError(f"The name of {name!r} in '{folder}' has a control character. Rename the file.")
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python reads bytes that are not UTF-8
+            raise InputError(f"The name of {name!r} in '{folder}' is not UTF-8. Rename the file.")
+    if unread := sum(others[suffix] for suffix in _FOREIGN_SUFFIXES):
+        _log.warning("%d HEIC, AVIF or raw photos in '%s' are left out: convert them to JPEG", unread, folder)
+    return images
+
+
+def image_path(folder: Path | str, name: str) -> Path:
+    """Where an image of a folder lies, by a name that came out of a file: a store, a database, a model, a list.
+
+    Raises:
+        InputError: the name leads out of the folder, on this system or another: ``../a.jpg``, ``/a.jpg``, ``C:a.jpg``.
+    """
+    windows = PureWindowsPath(name)
+    is_inside = name and "\0" not in name and not windows.anchor and ".." not in windows.parts
+    if not is_inside or PurePosixPath(name).is_absolute():
+        raise InputError(f"{name!r} is no name of a photo in '{folder}': names are relative and stay in the folder.")
+    return Path(folder) / name
+
+
+def open_file(path: Path | str) -> io.BufferedReader:
+    """Opens a file for reading, and nothing that is none: of a pipe or a device there might be no end.
+
+    Raises:
+        OSError: it cannot be opened; `NoFileError` if it is no file.
+    """
+    # without O_NONBLOCK the opening of a pipe waits for a writer; for files it means nothing
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    raise NoFileError("is a folder, not a file" if stat.S_ISDIR(mode) else "is a pipe or a device, not a file")
+
+
+def walk_files(folder: Path | str) -> Iterator[str]:
+    """Relative POSIX paths of the files below a folder, hidden ones left out; links to folders are followed.
+
+    Each folder is walked once, by a path without links if there is one; so links cannot make endless paths, nor
+    thousands of paths to the same few files. Raises `InputError` where a folder cannot be listed.
+    """
+    seen: set[str] = set()
+    folders, links = [(os.fspath(folder), "")], list[tuple[str, str]]()
+    while folders or links:
+        path, prefix = folders.pop() if folders else links.pop(0)
+        if (real := os.path.realpath(path)) in seen:
+            continue
+        seen.add(real)
+        for entry in _entries(path):
+            if entry.name.startswith("."):
+                continue
+            if os.path.isdir(entry.path):
+                (links if entry.is_symlink() else folders).append((entry.path, f"{prefix}{entry.name}/"))
+            elif os.path.isfile(entry.path) or entry.is_symlink():  # a broken link is named when it is read
+                yield f"{prefix}{entry.name}"
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as exc:
+        raise InputError(f"The folder '{folder}' cannot be listed: {exc.strerror}.") from exc
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
+def _no_images(folder: Path, others: Counter[str]) -> str:
+    kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in others.most_common(5))
+    found = f"; found {others.total()} other files: {kinds}" if others else "; the folder is empty"
+    advice = " Convert these photos to JPEG or PNG." if _FOREIGN_SUFFIXES & others.keys() else ""
+    looked_for = " ".join(sorted(IMAGE_SUFFIXES))
+    return f"No images in '{folder}' or below (looked for {looked_for}{found}).{advice}"
