@@ -33,6 +33,7 @@ __all__ = [
     "report_on",
 ]
 
+READING_ERRORS = (sqlite3.Error, OSError, UnicodeDecodeError)  # the last of a damaged name
 WRONG_ROWS = (KeyError, ValueError)  # of numbers of images that are not there, and of blobs of other sizes
 MAX_IMAGES = 2147483647  # COLMAP: pair_id = id1 * MAX_IMAGES + id2, with id1 < id2
 KINDS = {  # COLMAP's configurations of two views
@@ -229,7 +230,7 @@ def fingerprint(path: Path) -> str:
             if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 return ""
             return digest([database.execute(query).fetchall() for query in CONTENT])
-    except CacheError:
+    except (CacheError, TypeError):  # bytes where a text or number was
         return ""
 
 
@@ -285,12 +286,12 @@ DATA = (
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """The database for reading only. Raises `CacheError` for what goes wrong in reading it, not for other errors of the
     block."""
-    with _unreadable(path, sqlite3.Error, OSError):
+    with _unreadable(path, *READING_ERRORS):
         wal = Path(f"{path}-wal")
         is_settled = not wal.exists() or not wal.stat().st_size  # nobody died in the middle of writing
         address = f"{Path(path).resolve().as_uri()}?mode=ro{'&immutable=1' if is_settled else ''}"
         connection = sqlite3.connect(address, uri=True)
-    with closing(connection) as database, _unreadable(path, sqlite3.Error, OSError):
+    with closing(connection) as database, _unreadable(path, *READING_ERRORS):
         yield database
 
 

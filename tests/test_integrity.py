@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import logging
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import h5py
@@ -69,6 +71,7 @@ def test_a_finished_run_is_whole(output):
     assert repair(output) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "entry", "name"),
     [
@@ -92,6 +95,7 @@ def test_a_flipped_bit_of_an_entry_is_named_removed_and_made_again(kind, entry, 
     assert summary_of(output)["computed"]["extract" if kind == "features" else "match"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_makes_damaged_features_again_and_says_so(finished, output, caplog):
     flip_in_array(store_of(output, "features"), "view02.jpg", "descriptors")
     with caplog.at_level(logging.WARNING):
@@ -112,6 +116,7 @@ def test_a_run_makes_damaged_matches_again_on_its_way(finished, output):
     assert not damaged(output)
 
 
+@pytest.mark.slow
 def test_a_store_that_was_cut_off_keeps_what_can_be_read(finished, output):
     path = store_of(output, "features")
     whole = path.read_bytes()
@@ -124,6 +129,7 @@ def test_a_store_that_was_cut_off_keeps_what_can_be_read(finished, output):
     assert not damaged(output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"some text\n" * 99, None])
 def test_something_else_under_the_name_of_a_store_is_set_aside(content, finished, output):
     path = store_of(output, "matches")
@@ -140,15 +146,14 @@ def test_something_else_under_the_name_of_a_store_is_set_aside(content, finished
     assert not damaged(output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["keypoints", "matches", "two_view_geometries"])
 def test_a_flipped_bit_in_the_database_is_noticed_and_it_is_made_again(table, finished, output):
-    import sqlite3
-
-    path = output / "database.db"
-    database = sqlite3.connect(path)
-    (blob,) = database.execute(f"SELECT data FROM {table} WHERE rows > 0").fetchone()
-    database.close()
-    flip(path, path.read_bytes().index(blob[:64]) + 9)
+    with closing(sqlite3.connect(output / "database.db")) as database:
+        (row, blob) = database.execute(f"SELECT rowid, data FROM {table} WHERE rows > 0").fetchone()
+        changed = blob[:-5] + bytes([blob[-5] ^ 4]) + blob[-4:]
+        database.execute(f"UPDATE {table} SET data = ? WHERE rowid = ?", (changed, row))
+        database.commit()
     assert damaged(output)["database.db"].problem == "its content is not what was written"
     assert again(finished, output).code == 0
     assert summary_of(output)["computed"]["database"] == 6
@@ -158,6 +163,7 @@ def test_a_flipped_bit_in_the_database_is_noticed_and_it_is_made_again(table, fi
 RECORDS = ("options.json", "database.json", "second-looks.json", "summary.json", "pairs.txt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDS)
 def test_small_files_that_were_cut_off_are_named_and_no_run_dies_of_them(name, finished, output):
     path = output / name
@@ -167,6 +173,7 @@ def test_small_files_that_were_cut_off_are_named_and_no_run_dies_of_them(name, f
     assert not damaged(output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "field", "value"),
     [
@@ -186,6 +193,7 @@ def test_small_files_with_other_types_inside_are_named_and_no_run_dies_of_them(n
     assert not damaged(output)
 
 
+@pytest.mark.slow
 def test_a_model_that_was_cut_off_is_named_and_set_aside(finished, output):
     path = output / "sparse" / "0" / "points3D.bin"
     path.write_bytes(path.read_bytes()[:-50])
@@ -195,6 +203,7 @@ def test_a_model_that_was_cut_off_is_named_and_set_aside(finished, output):
     assert not damaged(output)
 
 
+@pytest.mark.slow
 def test_prune_removes_only_what_the_last_run_does_not_need(finished, output):
     others = [output / "features-sift-0123456789ab.h5", output / "matches-nearest-0123456789ab.h5"]
     for path, kind in zip(others, ("features", "matches"), strict=True):
@@ -211,6 +220,7 @@ def test_prune_removes_only_what_the_last_run_does_not_need(finished, output):
     assert summary_of(output)["computed"].get("match", 0) == 0
 
 
+@pytest.mark.slow
 def test_prune_removes_entries_of_photos_that_are_gone_and_unfinished_ones(finished, output, tmp_path):
     photos = copy_photos(finished[0], tmp_path / "photos", views(0, 1, 2))
     summary = summary_of(output)
@@ -226,6 +236,7 @@ def test_prune_removes_entries_of_photos_that_are_gone_and_unfinished_ones(finis
     assert not damaged(output)
 
 
+@pytest.mark.slow
 def test_a_store_in_use_is_said_and_repair_waits_for_no_one(finished, output):
     code = f"import sys, h5py; f = h5py.File({str(store_of(output, 'matches'))!r}, 'a'); print(); sys.stdin.read()"
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lgsfm.errors import CacheError
+from lgsfm.errors import CacheError, DamageError
 from lgsfm.hdf5 import one_line
 from lgsfm.store import (
     FORMAT,
@@ -360,3 +360,65 @@ def test_an_entry_whose_data_changed_is_not_intact(tmp_path):
         del store.file["b.jpg/scores"]
         assert not is_intact(store, "b.jpg")
     assert is_intact({"a.jpg": features()}, "a.jpg")
+
+
+FULL = """
+import resource, sys
+import numpy as np
+from lgsfm.errors import CacheError
+from lgsfm.store import FeatureStore
+from lgsfm.types import Features
+n = int(sys.argv[2])
+value = Features(np.ones((n, 2), np.float32), np.ones((n, 64), np.float32), np.ones(n, np.float32), (9, 9), "sift")
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+try:
+    with FeatureStore(sys.argv[1], {}) as store:
+        for number in range(10_000):
+            store[f"{number}.jpg"] = value
+            print(number)
+except CacheError as exc:
+    print(exc)
+"""
+
+
+@pytest.mark.parametrize("n", [1, 200, 2000])
+def test_where_the_disk_ends_what_was_finished_is_kept(n, tmp_path):
+    """HDF5 itself loses the file then, and ends the process."""
+    pytest.importorskip("resource")
+    ended = in_child(FULL, tmp_path / "s.h5", n)
+    *numbers, message = ended.stdout.splitlines()
+    assert ended.returncode == 0, ended.stderr
+    assert "cannot be written" in message
+    assert "Free some disk space" in message
+    with FeatureStore(tmp_path / "s.h5") as store:
+        assert len(store) == len(numbers) > 0
+        assert all(len(store[name]) == n for name in store)
+
+
+def test_any_change_of_an_entry_is_noticed(kind, tmp_path):
+    """Of its arrays, its attributes and its name."""
+    make_store, make, key = kind
+    path = tmp_path / "s.h5"
+    names = [f"{i}.jpg" for i in range(4)]
+    with make_store(path, IDENTITY) as store:
+        store.update({key(name): make() for name in names})
+        group = store.file[store._path(key(names[0]))]
+        group["scores"][0] += np.float32(0.25)
+        source = "source" if make_store is FeatureStore else "source0"
+        store.file[store._path(key(names[1]))].attrs[source] = np.bytes_(b"another")
+        store.file.move(store._path(key(names[2])), store._path(key("other.jpg")))
+    with make_store(path) as store:
+        for name in (names[0], names[1], "other.jpg"):
+            with pytest.raises(DamageError, match="its content is not what was written"):
+                store[key(name)]
+        assert same(make(), store[key(names[3])])
+
+
+def test_entries_of_older_versions_are_used_as_they_are(kind, tmp_path):
+    make_store, make, key = kind
+    with make_store(tmp_path / "s.h5", IDENTITY) as store:
+        store[key("a.jpg")] = make()
+        store.file[store._path(key("a.jpg"))].attrs["complete"] = True
+    with make_store(tmp_path / "s.h5") as store:
+        assert same(make(), store[key("a.jpg")])
+        assert not store.is_checkable(key("a.jpg"))
