@@ -16,6 +16,7 @@ from cli_helpers import copy_photos, run, views
 
 import lgsfm
 from lgsfm import manifest as module
+from lgsfm.database_reading import pair_id
 from lgsfm.errors import InputError
 from lgsfm.files import read_json, write_json
 from lgsfm.manifest import Contents, make_manifest, match_digest_of, read_manifest, write_manifest
@@ -25,7 +26,7 @@ from lgsfm.store import FeatureStore, MatchStore
 from lgsfm.types import Features, Matches
 from lgsfm.workspace import Workspace
 
-FLAGS = {"features": "sift", "max_edge_px": 640, "max_keypoints": 500, "min_model_size": 2}
+FLAGS = {"features": "sift", "max_edge_px": 640, "max_keypoints": 500, "min_model_size": 2, "deterministic": True}
 PHOTOS = views(0, 1, 2)
 PAIR = (PHOTOS[0], PHOTOS[2])
 
@@ -89,8 +90,8 @@ def test_it_is_not_there_while_it_would_not_be_true(finished: Path, other: Path)
 
 
 def test_a_stage_alone_tells_of_what_is_there_by_then(finished: Path, tmp_path: Path) -> None:
-    images, flags = finished.parent / "images", ("--features", "sift", "--max-edge-px", "640", "--max-keypoints", "500")
-    assert run("extract", images, "-o", tmp_path / "out", *flags).code == 0
+    images, sizes = finished.parent / "images", ("--max-edge-px", "640", "--max-keypoints", "500")
+    assert run("extract", images, "-o", tmp_path / "out", "--features", "sift", *sizes, "--deterministic").code == 0
     found = read_manifest(tmp_path / "out")
     assert found["images"] == read_manifest(finished)["images"]
     assert (found["pairs"]["count"], found["matches"]["count"], found["database"], found["models"]) == (0, 0, {}, {})
@@ -132,10 +133,9 @@ def change_matches(output: Path) -> None:
 
 
 def change_geometry(output: Path) -> None:
+    change = "UPDATE two_view_geometries SET qvec = ? WHERE pair_id = ?"
     with closing(sqlite3.connect(output / "database.db")) as database:
-        database.execute(
-            "UPDATE two_view_geometries SET qvec = ? WHERE pair_id % 2147483647 = 3", (np.eye(4)[0].tobytes(),)
-        )
+        database.execute(change, (np.eye(4)[0].tobytes(), pair_id(2, 3)))
         database.commit()
 
 
@@ -293,8 +293,7 @@ def test_the_hash_of_matches_sees_indices_and_scores() -> None:
 
 def test_a_photo_without_features_is_not_in_it(tmp_path: Path) -> None:
     with FeatureStore(tmp_path / "f.h5", {}) as store:
-        store["a.jpg"] = Features(
-            np.zeros((1, 2), np.float32), np.ones((1, 4), np.float32), np.zeros(1), (8, 8), "sift"
-        )
+        one = np.zeros((1, 2), np.float32), np.ones((1, 4), np.float32), np.zeros(1, np.float32)
+        store["a.jpg"] = Features(*one, (8, 8), "sift")
     found = make_manifest(Workspace(tmp_path), Contents(["a.jpg", "b.jpg"], "f.h5"))
     assert list(found["images"]) == ["a.jpg"]
