@@ -38,6 +38,7 @@ EXTRACT_S, MATCH_S = 5.0, 12.0  # wished for per size
 QUICK = 0.5  # of that
 PATIENCE_S = {"medium": 3600.0, "high": 600.0, "extreme": 300.0}  # medium serves most scenes, so more must be cheap
 MEMORY_SHARE = 0.8  # of the machine's, that may be used
+POOR = 0.95  # of the keypoints that were asked for: the photos have no more
 logger = logging.getLogger(__name__)
 
 
@@ -191,7 +192,7 @@ def bench(
                     speeds.add(replace(speed, count=LEAST))
                 else:
                     speeds.put(speed)
-    here = Here(settings, name, matcher, list(sizes.values()), machines, speeds)
+    here = Here(settings, name, matcher, list(sizes.values()), machines, speeds, _density(measured))
     wanted = num_images or (len(every) if image_dir else COLLECTIONS[0])
     presets = here.presets(wanted)
     memory = memory_bytes()
@@ -365,7 +366,8 @@ def _speeds(
     found: Measurement, extractor: Extractor, matcher: Matcher, machines: dict[str, Machine], tags: dict[str, Any]
 ) -> list[Speed]:
     """What is kept of a measurement."""
-    setup = setup_of({"extractor": extractor.identity, "matcher": matcher.identity}, "incremental", found.pixels)
+    identities = {"extractor": extractor.identity, "matcher": matcher.identity}
+    setup = replace(setup_of(identities, "incremental", found.pixels), expected=round(found.found_keypoints))
     timed = (("extract", found.extract_s, found.num_photos), ("match", found.match_s, found.num_pairs))
     return [
         Speed(
@@ -390,6 +392,7 @@ class Here:
     sizes: Sequence[tuple[int, int]]  # of photos
     machines: dict[str, Machine]
     speeds: Speeds
+    density: float = 0.0  # keypoints per pixel that photos are likely to have; 0: as many as may be
 
     def presets(self, num_images: int) -> list[Outlook]:
         """What a collection would take with each preset, the lowest first."""
@@ -407,7 +410,14 @@ class Here:
         preset = component_class("extractor", self.features).options_class.presets[quality]
         extractor = _sized(self.settings, self.features, SizeOfWork(quality, **_renamed(preset)))
         pixels = seen_pixels(self.sizes, preset["max_edge_px"])
-        return setup_of({"extractor": extractor.identity, "matcher": self.matcher.identity}, mapper, pixels)
+        setup = setup_of({"extractor": extractor.identity, "matcher": self.matcher.identity}, mapper, pixels)
+        return replace(setup, expected=round(self.density * pixels))
+
+
+def _density(measured: Sequence[Measurement]) -> float:
+    """Keypoints per pixel of measurements that found fewer than they might have; 0 without any."""
+    poor = [row for row in measured if not row.size.keypoints or row.found_keypoints < POOR * row.size.keypoints]
+    return max((row.found_keypoints / row.pixels for row in poor), default=0.0)
 
 
 def _renamed(preset: Any) -> dict[str, int]:

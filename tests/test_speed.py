@@ -32,7 +32,7 @@ def settings(**flags: object) -> ComponentSettings:
 
 
 def outlook(quality: str, seconds: float, memory: float = 1e9) -> Outlook:
-    needs = Estimate(seconds={"match": seconds}, disk_bytes=1, memory_bytes=int(memory))
+    needs = Estimate(seconds={"match": seconds}, disk_bytes=1, beside_bytes=1, memory={"match": int(memory)})
     rates = Rates(seconds={}, mapped_images=10, sources=dict.fromkeys(STAGES, MEASURED))
     return Outlook(quality=quality, num_images=10, num_pairs=45, estimate=needs, rates=rates)
 
@@ -255,6 +255,7 @@ def test_the_command_prints_json_of_rendered_pictures(monkeypatch: pytest.Monkey
     assert found["source"].startswith("6 rendered pictures")
     assert found["presets"][0]["num_images"] == 100
     assert found["collections"][0]["total_s"] > 0
+    assert found["collections"][0]["estimate"]["memory_bytes"] > 1e8
     assert found["measurements"][0]["size"] == {"quality": "", "edge_px": 400, "keypoints": 200}
 
 
@@ -271,7 +272,7 @@ def small_views(folder: Path, count: int) -> list[str]:
         (("--images", "abc"), 2, "'abc' is no whole number"),
         (("",), 2, "the name of the folder is empty"),
         (("nowhere",), 1, "does not exist"),
-        (("--features", "supperpoint"), 1, "Available: aliked, sift, superpoint"),
+        (("--features", "supperpoint"), 1, "Available: aliked, disk, sift, superpoint, xfeat"),
     ],
 )
 def test_wrong_usage_is_explained(words: tuple[str, ...], code: int, message: str) -> None:

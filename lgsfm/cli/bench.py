@@ -81,6 +81,7 @@ def as_json(report: Report) -> dict[str, Any]:
     for key in ("presets", "collections"):
         for row, outlook in zip(found[key], getattr(report, key), strict=True):
             row["total_s"] = outlook.estimate.total_s
+            row["estimate"]["memory_bytes"] = outlook.estimate.memory_bytes
     return found
 
 
