@@ -445,15 +445,16 @@ class Run:
         """What of the output folder is of this run, as far as the stages have come."""
         identities = self._identities()
         features = self.workspace.features(identities["extractor"])
-        if "matcher" not in identities or not self.workspace.pairs.is_file():
+        if not self.workspace.pairs.is_file():
             return Contents(self.names, features.name)
-        matches = self.workspace.matches(identities["matcher"], features)
-        selected = self.selected_pairs()
         looks = SecondLooks(self.workspace.second_looks)
-        finer = self.finer.matches_path.name if looks.finer and self.finer else ""
-        return Contents(
-            self.names, features.name, {*selected, *looks.pairs}, matches.name, finer, looks.finer if finer else ()
-        )
+        pairs = {*self.selected_pairs(), *looks.pairs}
+        if "matcher" not in identities:
+            return Contents(self.names, features.name, pairs)
+        matches = self.workspace.matches(identities["matcher"], features)
+        if not looks.finer or self.finer is None:
+            return Contents(self.names, features.name, pairs, matches.name)
+        return Contents(self.names, features.name, pairs, matches.name, self.finer.matches_path.name, looks.finer)
 
     def _count(self, stage: str, computed: list[Any], reused: list[Any]) -> None:
         self.summary.computed[stage], self.summary.reused[stage] = self.tally.count(stage, computed, reused)
