@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -322,7 +323,10 @@ def test_the_listing_is_sorted_and_complete(files):
             made.add("/".join(parts))
         images = {n for n in made if Path(n).suffix.lower() in IMAGE_SUFFIXES}
         visible = sorted(n for n in images if not any(part.startswith(".") for part in n.split("/")))
-        if visible:
+        if any(unicodedata.category(letter) == "Cc" for name in visible for letter in name):
+            with pytest.raises(InputError, match="control character"):
+                list_images(Path(folder))
+        elif visible:
             assert list_images(Path(folder)) == visible
         else:
             with pytest.raises(InputError, match="No images"):
