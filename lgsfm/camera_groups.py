@@ -16,6 +16,7 @@ import pycolmap
 from .camera_rules import CameraRule, read_rules
 from .cameras import DEFAULT_FOCAL_FACTOR, MODELS, Camera
 from .errors import InputError, unknown_name
+from .image_files import image_path
 from .images import MIN_EDGE_PX, ImageHeader, read_header, read_photo
 from .options import Options, option
 
@@ -152,7 +153,7 @@ def _headers(image_dir: Path, names: Sequence[str], skip_unreadable: bool) -> di
     headers = {}
     for name in names:
         try:
-            header = read_header(image_dir / name)
+            header = read_header(image_path(image_dir, name))
         except InputError:
             if not skip_unreadable:
                 raise
@@ -170,7 +171,7 @@ def _of_usable_sizes(image_dir: Path, names: list[str], headers: Mapping[str, Im
 
     def is_usable(name: str) -> bool:
         try:
-            read_photo(image_dir / name, MIN_EDGE_PX)
+            read_photo(image_path(image_dir, name), MIN_EDGE_PX)
         except InputError:
             return False
         return True

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from .errors import InputError
 
-__all__ = ["IMAGE_SUFFIXES", "NoFileError", "image_path", "list_images", "open_file", "walk_files"]
+__all__ = ["IMAGE_SUFFIXES", "NoFileError", "checked_name", "image_path", "list_images", "open_file", "walk_files"]
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
@@ -64,13 +64,23 @@ def image_path(folder: Path | str, name: str) -> Path:
     """Where an image of a folder lies, by a name that came out of a file: a store, a database, a model, a list.
 
     Raises:
-        InputError: the name leads out of the folder, on this system or another: ``../a.jpg``, ``/a.jpg``, ``C:a.jpg``.
+        InputError: see `checked_name`.
+    """
+    return Path(folder) / checked_name(name)
+
+
+def checked_name(name: str) -> str:
+    """The name of an image that came out of a file, if it stays in the folder that it is put into.
+
+    Raises:
+        InputError: it leads out of any folder, on this system or another (``../a.jpg``, ``/a.jpg``, ``C:a.jpg``), or it
+            has a control character.
     """
     windows = PureWindowsPath(name)
-    is_inside = name and "\0" not in name and not windows.anchor and ".." not in windows.parts
-    if not is_inside or PurePosixPath(name).is_absolute():
-        raise InputError(f"{name!r} is no name of a photo in '{folder}': names are relative and stay in the folder.")
-    return Path(folder) / name
+    is_outside = PurePosixPath(name).is_absolute() or windows.anchor or ".." in windows.parts
+    if not name or is_outside or any(unicodedata.category(letter) == "Cc" for letter in name):
+        raise InputError(f"{name!r} is no name of a photo: names are relative and stay in the folder of the photos.")
+    return name
 
 
 def open_file(path: Path | str) -> io.BufferedReader:

@@ -70,6 +70,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
     "poselib": {"estimators.poselib"},
     "pycolmap": {
         "database",
+        "model_files",
         "camera_groups",
         "cameras",
         "estimators.colmap",

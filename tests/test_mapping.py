@@ -169,6 +169,24 @@ def test_a_disk_that_is_full_is_explained(tmp_path: Path, monkeypatch: pytest.Mo
         )
 
 
+def test_a_disk_on_which_colmap_cannot_even_open_the_database_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: object) -> None:
+        raise RuntimeError("No registered database factory succeeded.")  # COLMAP's words on a full disk
+
+    monkeypatch.setattr(pycolmap.Database, "open", fail)
+    monkeypatch.setattr("lgsfm.mapping.mappers.is_full", lambda folder: True)
+    with pytest.raises(CacheError, match=r"work cannot be written: No space left on device\. Check"):
+        map_in_child(
+            database=str(tmp_path / "database.db"),
+            image_dir=str(tmp_path),
+            output=str(tmp_path / "out"),
+            options=MappingOptions().to_dict(),
+            report=lambda done, total: None,
+        )
+
+
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_new_models_take_the_place_of_old_ones_and_leave_what_is_not_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from lgsfm.errors import InputError
-from lgsfm.model_files import check_lengths
+from lgsfm.model_files import check_lengths, write_model
 from lgsfm.poses import read_reconstruction
 
 pycolmap = pytest.importorskip("pycolmap")
+resource = pytest.importorskip("resource")  # not on Windows
 BINARY = ("rigs.bin", "frames.bin", "images.bin", "points3D.bin")
 
 
@@ -43,6 +44,23 @@ def test_a_file_that_is_cut_off_anywhere_is_told(whole: Path, tmp_path: Path, na
         (cut / name).write_bytes(data[:length])
         with pytest.raises(ValueError, match=f"{name} is cut off"):
             check_lengths(cut)
+
+
+@pytest.mark.parametrize("limit", [0, 100, 500, 1500])
+def test_what_a_full_disk_does_not_take_is_told(whole: Path, tmp_path: Path, limit: int) -> None:
+    """COLMAP says nothing: of pycolmap 4.2, writing to a full disk gave files of any length, and no error."""
+    model = pycolmap.Reconstruction(whole)
+    write_model(model, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        path.name: path.read_bytes() for path in whole.iterdir()
+    }
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))  # longer files get no more bytes
+    try:
+        with pytest.raises(OSError, match="cut off"):
+            write_model(model, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_colmap_never_sees_a_length_that_would_take_all_memory(

@@ -15,6 +15,7 @@ import pycolmap
 from ..errors import InputError
 from ..evaluation import Similarity, robust_similarity
 from ..exif import GpsPosition
+from ..image_files import image_path
 from ..images import read_header
 from .directions import mean_up
 from .scene import Scene
@@ -64,7 +65,7 @@ class Alignment:
 
 def gps_positions(names: list[str], image_dir: Path) -> dict[str, GpsPosition]:
     """Image -> position, of those whose EXIF data has one."""
-    paths = {name: image_dir / name for name in names}
+    paths = {name: image_path(image_dir, name) for name in names}
     found = {name: read_header(path).exif.position for name, path in paths.items() if path.is_file()}
     return {name: position for name, position in found.items() if position}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..model_files import write_model
 from ..observer import Observer
 from ..options import Options, option
 from .scene import Scene
@@ -27,5 +28,5 @@ def write_gaussians(scene: Scene, folder: Path, options: GaussiansOptions, obser
     """Writes pictures and model. The pictures lie side by side: the code of the paper takes no sub-folders."""
     model = undistort(scene, folder, max_edge_px=options.max_edge_px)
     (folder / "sparse" / "0").mkdir(parents=True)
-    model.write(folder / "sparse" / "0")
+    write_model(model, folder / "sparse" / "0")
     return []

@@ -11,6 +11,7 @@ import numpy as np
 import pycolmap
 
 from ..files import write_json
+from ..model_files import write_model
 from ..observer import Observer
 from ..options import Options, option
 from .alignment import Alignment, align
@@ -34,7 +35,7 @@ def write_geo(scene: Scene, folder: Path, options: GeoOptions, observer: Observe
     model = copy.deepcopy(scene.model)
     model.transform(alignment.enu_from_model)
     (folder / "sparse" / "0").mkdir(parents=True)
-    model.write(folder / "sparse" / "0")
+    write_model(model, folder / "sparse" / "0")
     images = [model.image(image.image_id) for image in scene.images]
     write_json(folder / "cameras.geojson", feature_collection(alignment, images))
     write_json(folder / "alignment.json", record(alignment))

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pycolmap
 
 from ..errors import InputError
 from ..files import read_json
+from ..image_files import checked_name, image_path
 from ..images import read_header
 from ..poses import read_reconstruction
 from ..workspace import Workspace
 
-__all__ = ["Scene", "checked_name", "flat_names", "open_scene"]
+__all__ = ["Scene", "flat_names", "open_scene"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ class Scene:
         Raises:
             InputError: it is not there, no photo, or of another size than when the model was made.
         """
-        path = self.image_dir / checked_name(name)
+        path = image_path(self.image_dir, name)
         if not path.is_file():
             raise InputError(f"The photo {name} is not in '{self.image_dir}' any more. Say where: --images DIR.")
         found = read_header(path).size
@@ -80,7 +81,7 @@ class Scene:
         turns = read_json(self.workspace.summary).get("turned_deg", {})
         codes = {}
         for name in self.names:
-            path = self.image_dir / name
+            path = image_path(self.image_dir, name)
             code = read_header(path).exif.orientation if path.is_file() else 1
             codes[name] = turned_clockwise(code, round(turns.get(name, 0) / 90) % 4)
         return codes
@@ -107,19 +108,6 @@ def open_scene(output: Path, number: int = 0, image_dir: Path | None = None) -> 
         raise InputError(f"There is no folder '{image_dir}'. Name that of the photos.")
     known = Path(image_dir or str(read_json(workspace.summary).get("image_dir", "")) or "no folder of photos is known")
     return Scene(workspace, number, read_reconstruction(workspace.sparse / str(number)), known)
-
-
-def checked_name(name: str) -> str:
-    """The name of an image, if it stays inside of the folder that it is put into.
-
-    Models come from anywhere, and a name may be ``../../.bashrc``. Raises `InputError` then.
-    """
-    windows = PureWindowsPath(name)
-    parts = {*PurePosixPath(name).parts, *windows.parts}
-    is_outside = PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in parts
-    if not name or is_outside or any(ord(letter) < 32 for letter in name):
-        raise InputError(f"The model has an image named {name!r}, which leads out of its folder. It is not exported.")
-    return name
 
 
 def flat_names(names: list[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ import pycolmap
 from ..child import run_in_child
 from ..errors import ReconstructionError
 from ..images import read_photo
+from ..model_files import write_model
 from ..poses import read_reconstruction
 from .photos import clear_orientation
 from .scene import Scene, flat_names
@@ -75,7 +76,7 @@ def _readable(scene: Scene, photos: dict[str, Path], folder: Path) -> tuple[Path
             shutil.copyfile(photos[image.name], target)
         image.name = name
     (folder / "renamed").mkdir()
-    model.write(folder / "renamed")
+    write_model(model, folder / "renamed")
     return folder / "renamed", folder / "copies"
 
 

@@ -12,6 +12,7 @@ import pycolmap
 
 from ..cameras import PIXEL_CENTRE
 from ..errors import CacheError, InputError
+from ..model_files import write_model
 from ..poses import read_reconstruction
 from ..workspace import Workspace
 from .result import Localization
@@ -42,11 +43,11 @@ def write_localized_model(output: str | Path, localizations: Sequence[Localizati
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        model.write(partial)
+        write_model(model, partial)
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
-    except (OSError, RuntimeError, ValueError) as exc:
+    except OSError as exc:
         shutil.rmtree(partial, ignore_errors=True)
         raise CacheError(f"The model {folder} cannot be written: {exc}. Check the folder and the disk space.") from exc
     return names

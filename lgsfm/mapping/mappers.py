@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ import pycolmap
 
 from ..database_reading import fingerprint, read_verified_pairs
 from ..errors import CacheError, InputError, LgsfmError, ReconstructionError
+from ..files import is_full
+from ..model_files import write_model
 from ..options import Options, digest, option
 from ..types import Progress
 from .choice import MIN_PAIR_INLIERS, Missing, missing_images, score
@@ -100,15 +104,18 @@ def map_in_child(
         fields of `Missing`, and where there is a choice to make, ``score``, those of `Score`.
     """
     wanted = MappingOptions.from_dict(options)
-    here = _Mapping(Path(database), Path(image_dir), Path(output) / "work", wanted, report)
+    work = Path(output) / "work"
     try:
-        here.work.mkdir(parents=True)
+        work.mkdir(parents=True)
+        here = _Mapping(Path(database), Path(image_dir), work, wanted, report)
         models, words = here.run(way, Path(start), Path(snapshots) if snapshots else None)
     except OSError as exc:
-        raise _unwritable(here.work, exc) from exc
+        raise _unwritable(work, exc) from exc
     except LgsfmError:
         raise
     except Exception as exc:
+        if is_full(work):  # COLMAP has no word for that
+            raise _unwritable(work, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from exc
         raise ReconstructionError(f"The {way} mapper failed: {exc}") from exc
     models = sorted(
         (model for model in models if model.num_reg_images() > 1),
@@ -135,8 +142,8 @@ def _write(models: list[pycolmap.Reconstruction], output: Path) -> None:
         for i, model in enumerate(models):
             folder = output / str(i)
             folder.mkdir()
-            model.write(folder)
-    except (OSError, RuntimeError, ValueError) as exc:  # the last two are COLMAP's
+            write_model(model, folder)
+    except OSError as exc:
         raise _unwritable(output, exc) from exc
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..files import read_json, write_json, write_text
+from ..model_files import check_lengths
 
 __all__ = ["SNAPSHOT_IMAGES", "Snapshots", "newest_snapshot", "suspect"]
 
@@ -49,10 +50,15 @@ class Snapshots:
     def settle(self) -> None:
         """Marks what is there as whole, and deletes all but the newest. To be called when nobody writes one."""
         found = _snapshots(self.folder)
-        if found and not (found[-1] / MARK).exists():
-            write_text(found[-1] / MARK, _hash(found[-1]))
-            for path in found[:-1]:
-                shutil.rmtree(path, ignore_errors=True)
+        if not found or (found[-1] / MARK).exists():
+            return
+        try:
+            check_lengths(found[-1])
+        except ValueError:  # COLMAP says nothing of what a full disk did not take
+            return
+        write_text(found[-1] / MARK, _hash(found[-1]))
+        for path in found[:-1]:
+            shutil.rmtree(path, ignore_errors=True)
 
     def remove(self) -> None:
         """Deletes all."""

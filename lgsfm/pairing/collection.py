@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..exif import Exif
+from ..image_files import image_path
 from ..images import Photo, read_header, read_photo
 from ..matchers import Matcher
 from ..retrievers import Retriever
@@ -103,7 +104,7 @@ class Collection:
         if self.image_dir is None:
             raise InputError("This retriever looks at the photos: say where their folder is (image_dir).")
         orientation = orientation_of(self.features, name)
-        return read_photo(self.image_dir / name, max_edge_px, orientation=orientation)
+        return read_photo(image_path(self.image_dir, name), max_edge_px, orientation=orientation)
 
     @cached_property
     def exif(self) -> dict[str, Exif]:
@@ -115,6 +116,6 @@ class Collection:
         if self.image_dir is None:
             return Exif()
         try:
-            return read_header(self.image_dir / name).exif
+            return read_header(image_path(self.image_dir, name)).exif
         except InputError:  # extraction names and skips it
             return Exif()

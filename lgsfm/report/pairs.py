@@ -10,6 +10,7 @@ import numpy as np
 
 from ..database_reading import VerifiedPair, open_inlier_matches
 from ..errors import LgsfmError
+from ..image_files import image_path
 from ..store import FeatureStore, MatchStore
 from ..types import Pair
 from .collect import Collected
@@ -75,8 +76,8 @@ def draw_pairs(collected: Collected, chosen: list[ShownPair]) -> list[ShownPair]
 
         def drawn(shown: ShownPair) -> ShownPair:
             first, second = shown.pair
-            paths = collected.image_dir / first, collected.image_dir / second
             try:
+                paths = image_path(collected.image_dir, first), image_path(collected.image_dir, second)
                 found = matches[shown.pair]
                 verified = {tuple(row) for row in inliers.get(shown.pair, np.zeros((0, 2), np.int64)).tolist()}
                 keep = np.array([tuple(row) in verified for row in found.indices.tolist()], bool)

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..drawing import BAR_PX, draw_matches
 from ..errors import InputError
+from ..image_files import image_path
 from ..images import read_photo
 from ..types import Features, Matches
 from .scene import Frame, Scene
@@ -58,7 +59,7 @@ def thumbnails(image_dir: Path, orientations: Mapping[str, int | None]) -> dict[
 
     def make(name: str) -> Picture | None:
         try:
-            rgb = read_photo(image_dir / name, edge, orientation=orientations[name]).rgb
+            rgb = read_photo(image_path(image_dir, name), edge, orientation=orientations[name]).rgb
         except InputError:
             return None
         return _jpeg(rgb, most)

@@ -15,10 +15,12 @@ import pytest
 from cli_helpers import SIFT, copy_photos, run, summary_of, views
 from report_helpers import HOSTILE, Page, make_run, read_page
 
-from lgsfm import evaluate, reconstruct
+from lgsfm import FeatureStore, MatchStore, evaluate, reconstruct
 from lgsfm.errors import InputError, ReconstructionError
 from lgsfm.observer import Observer
 from lgsfm.report import write_report
+from lgsfm.report.collect import collect
+from lgsfm.report.pairs import ShownPair, choose_pairs, draw_pairs
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +197,26 @@ def test_damaged_files_are_named_and_the_rest_is_told(own: Path) -> None:
     assert "points3D.bin is cut off" in text
     assert "database.db cannot be read" in text
     assert "blank.jpg" in text
+
+
+def test_matches_with_a_photo_from_outside_of_the_folder_are_not_drawn(own: Path, tmp_path: Path) -> None:
+    """An output folder of a stranger could ask for them."""
+    photos = Path(str(summary_of(own)["image_dir"]))
+    found = collect(own, image_dir=shutil.copytree(photos, tmp_path / "in" / "photos"))
+    best = choose_pairs(found)[0]
+    first, second = best.pair
+    shutil.copy(photos / first, tmp_path / "in" / "secret.png")
+    hostile = ("../secret.png", second)
+    with FeatureStore(found.features_path) as features:
+        known = features[first], features.identity
+    with FeatureStore(found.features_path, known[1]) as features:
+        features[hostile[0]] = known[0]
+    with MatchStore(found.matches_path) as matches:
+        pair, identity = matches[best.pair], matches.identity
+    with MatchStore(found.matches_path, identity) as matches:
+        matches[hostile] = pair
+    drawn = draw_pairs(found, [best, ShownPair("hostile", hostile, best.found)])
+    assert [shown.picture is not None for shown in drawn] == [True, False]
 
 
 def test_a_run_that_was_stopped_early_says_so(own: Path) -> None:

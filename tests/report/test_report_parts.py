@@ -207,6 +207,15 @@ def test_photos_are_shown_upright_and_small_enough(tmp_path) -> None:
     assert thumbnails(tmp_path, {}) == {}
 
 
+def test_pictures_from_outside_of_the_folder_are_not_shown(tmp_path) -> None:
+    """An output folder of a stranger could ask for them."""
+    saved(tmp_path / "secret.png", textured(300, 200), 1)
+    (tmp_path / "photos").mkdir()
+    saved(tmp_path / "photos" / "a.png", textured(300, 200), 1)
+    names = ("../secret.png", str(tmp_path / "secret.png"), "b/../../secret.png", "a.png")
+    assert list(thumbnails(tmp_path / "photos", dict.fromkeys(names, 1))) == ["a.png"]
+
+
 def test_a_page_of_500_noisy_photos_stays_small(tmp_path) -> None:
     output = make_large_run(tmp_path)
     path = write_report(output)
