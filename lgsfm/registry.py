@@ -81,7 +81,7 @@ def component_class(kind: str, name: str) -> Any:
     try:
         component = getattr(import_module(module), class_name)
         problem = _problem(kind, component)
-    except Exception as exc:  # a module of others raises anything when it is imported
+    except (Exception, SystemExit) as exc:  # a module of others raises anything when it is imported
         raise InputError(_broken(kind, name, f"cannot be loaded: {exc or type(exc).__name__}")) from exc
     if problem:
         raise InputError(_broken(kind, name, problem))

@@ -35,7 +35,7 @@ __all__ = ["Workspace", "default_output"]
 # How the names begin of what is written
 WRITTEN = (
     *("features-", "matches-", "prematches-", "database.", "sparse", "colmap.log", ".lock"),
-    *("options.", "pairs.", "second-looks.", "summary.", "upright."),
+    *("manifest.", "options.", "pairs.", "report.", "second-looks.", "summary.", "upright."),
 )
 LOCKED_BYTE = 1 << 20  # on Windows
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)

@@ -1,6 +1,10 @@
 """`lgsfm pose` and `lgsfm show` from the command line."""
 
+import io
 import json
+import os
+import shutil
+from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
@@ -8,9 +12,14 @@ from cli_helpers import SIFT, copy_photos, run, views
 from PIL import Image
 from two_view_scenes import angle_deg
 
+from lgsfm.cli import main, pair
+from lgsfm.cli.terminal import printable
+from lgsfm.errors import InputError
 from lgsfm.finished import FinishedRun
 from lgsfm.images import read_photo
 from lgsfm.poses import load_poses
+from lgsfm.store import FeatureStore, MatchStore
+from lgsfm.types import canonical_pair
 
 FEW = ("view04.jpg", "view05.jpg", "view06.jpg", "view07.jpg")
 
@@ -180,3 +189,59 @@ def test_a_run_knows_its_pairs_in_both_orders(finished):
     inliers = opened.inliers("view04.jpg", "view05.jpg", there)
     assert 0.5 < inliers.mean() <= 1
     assert inliers.sum() == opened.inliers("view05.jpg", "view04.jpg", back).sum()
+
+
+def test_names_of_a_run_lead_to_no_file_outside_of_its_photos(finished, courtyard):
+    run_of_others = FinishedRun(finished)
+    outside = courtyard / "images" / "view00.jpg"
+    assert outside.is_file()
+    for name in (str(outside), os.path.relpath(outside, run_of_others.image_dir)):
+        with pytest.raises(InputError, match="no name of a photo"):
+            run_of_others.photo(name)
+    known = next(iter(run_of_others.features))
+    assert run_of_others.photo(known).is_file()
+
+
+def test_a_store_of_others_cannot_have_a_picture_drawn_of_any_file(finished, courtyard, tmp_path):
+    """The name of a photo in the files of the run is that of a file elsewhere."""
+    copy = tmp_path / "out"
+    shutil.copytree(finished, copy)
+    secret = tmp_path / "secret.jpg"
+    shutil.copy(courtyard / "images" / "view00.jpg", secret)
+    photos = FinishedRun(finished).image_dir
+    name = os.path.relpath(secret, photos)
+    with FinishedRun(copy).features as store:
+        first, second = sorted(store)[:2]
+        stored = {image: store[image] for image in store}
+    with FinishedRun(copy).matches as store:
+        matches = store[first, second]
+        path = store.path
+    features_path = FinishedRun(copy).features.path
+    for file, entries in ((features_path, {name: stored[first]}), (path, {canonical_pair(name, second): matches})):
+        kind = FeatureStore if file == features_path else MatchStore
+        with kind(file, {}) as store:
+            store.update(entries)
+    done = run("show", name, second, "--run", copy, "-o", tmp_path / "picture.png")
+    assert done.code == 1
+    assert "is no name of a photo" in done.err
+    assert not (tmp_path / "picture.png").exists()
+
+
+def test_what_controls_a_terminal_is_escaped():
+    assert printable("a\x1b[2Jb\x9bc\rd\u202ee\n\té中") == "a\\x1b[2Jb\\x9bc\\rd\\u202ee\n\té中"
+    done = run("pose", "no\x1b]0;title\x07such.jpg", "b.jpg", *SIFT)
+    assert done.code == 1
+    assert "no\\x1b]0;title\\x07such.jpg" in done.err
+    assert "\x1b" not in done.err
+
+
+def test_results_on_a_terminal_are_escaped_and_in_a_file_whole(monkeypatch):
+    class Tty(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, expected in ((Tty(), "x\\x9by\n"), (io.StringIO(), "x\x9by\n")):
+        monkeypatch.setattr(pair, "_pose", lambda *_: print("x\x9by"))
+        with redirect_stdout(stream):
+            assert main(["pose", "a", "b"]) == 0
+        assert stream.getvalue() == expected

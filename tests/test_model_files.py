@@ -7,7 +7,7 @@ import pytest
 
 from lgsfm.errors import InputError
 from lgsfm.model_files import check_lengths, write_model
-from lgsfm.poses import read_reconstruction
+from lgsfm.poses import load_poses, read_reconstruction
 
 pycolmap = pytest.importorskip("pycolmap")
 resource = pytest.importorskip("resource")  # not on Windows
@@ -74,3 +74,28 @@ def test_colmap_never_sees_a_length_that_would_take_all_memory(
         (damaged / "points3D.bin").write_bytes(changed)
         with pytest.raises(InputError, match="incomplete or damaged"):
             read_reconstruction(damaged)
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_a_length_beyond_all_files_is_told(whole: Path, tmp_path: Path, name: str) -> None:
+    """Each eight bytes in turn are the largest number there is: places then lie beyond what a machine can count."""
+    damaged = shutil.copytree(whole, tmp_path / "damaged")
+    data = (whole / name).read_bytes()
+    refused = 0
+    for at in range(0, min(len(data) - 8, 400)):
+        (damaged / name).write_bytes(data[:at] + b"\xff" * 8 + data[at + 8 :])
+        try:
+            check_lengths(damaged)
+        except ValueError:  # and no other error
+            refused += 1
+    assert refused >= 8
+
+
+def test_what_colmap_reads_and_cannot_answer_for_is_an_input_error(whole: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(whole, tmp_path / "damaged")
+    data = (whole / "images.bin").read_bytes()
+    name = pycolmap.Reconstruction(whole).images[1].name.encode()
+    assert data.count(name + b"\0") == 1
+    (damaged / "images.bin").write_bytes(data.replace(name + b"\0", b"\xff" + name[1:] + b"\0"))
+    with pytest.raises(InputError, match="incomplete or damaged"):
+        load_poses(damaged)

@@ -20,6 +20,7 @@ class NoPresets(NoOptions):
     options_class = Options
 class NoMethods:
     options_class = ExtractorOptions
+NUMBER = 7
 """
 
 
@@ -82,6 +83,9 @@ def test_a_built_in_name_cannot_be_taken(install):
         ("no_such_module_of_anybody:Corners", "cannot be loaded: No module named"),
         ("somebody:Edges", "cannot be loaded: module 'somebody' has no attribute"),
         ("raises:Corners", "cannot be loaded: made for another version"),
+        ("ends:Corners", "cannot be loaded: 3"),
+        ("somebody", "cannot be loaded: module 'somebody' has no attribute"),
+        ("somebody:NUMBER", "lacks kind, matcher, extract"),
         ("somebody:NoOptions", "lacks options_class"),
         ("somebody:NoPresets", "has an options_class that is no subclass of"),
         ("somebody:NoMethods", "lacks kind, matcher, extract"),
@@ -89,6 +93,7 @@ def test_a_built_in_name_cannot_be_taken(install):
 )
 def test_a_broken_package_does_not_stop_the_others(install, target, problem, caplog, tmp_path):
     (tmp_path / "raises.py").write_text("raise RuntimeError('made for another version')")
+    (tmp_path / "ends.py").write_text("raise SystemExit(3)")
     install("extractors", {"broken": target})
     with caplog.at_level(logging.WARNING, logger=registry.__name__):
         for _ in range(2):

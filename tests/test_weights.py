@@ -517,6 +517,26 @@ def test_a_file_that_is_no_weights_is_an_error_that_names_it(name, tmp_path):
         load(weight_file(put(tmp_path / name)))
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"{",
+        b'{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}',
+        b'{"a":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,16]}}',
+        b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[16,0]}}',
+        b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},"b":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}',
+        b'{"a":{"dtype":"X","shape":[4],"data_offsets":[0,16]}}',
+    ],
+)
+@pytest.mark.parametrize("length", [None, 0, 1 << 30, (1 << 64) - 1])
+def test_a_safetensors_header_that_lies_is_an_error(tmp_path, header, length):
+    stated = len(header) if length is None else length
+    (tmp_path / "demo.safetensors").write_bytes(stated.to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(WeightsError, match=r"demo\.safetensors"):
+        load(weight_file(tmp_path / "demo.safetensors"))
+
+
 def test_anything_but_tensors_is_an_error(tmp_path):
     for content in ([torch.ones(1)], {"epoch": 3}):
         torch.save(content, tmp_path / "demo.pth")

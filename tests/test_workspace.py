@@ -1,4 +1,4 @@
-"""The lock of an output folder."""
+"""The lock of an output folder, and links in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from lgsfm import workspace
-from lgsfm.errors import CacheError
+from lgsfm.errors import CacheError, InputError
+from lgsfm.files import write_text
 from lgsfm.workspace import Workspace
 
 HOLD = """
@@ -67,6 +68,60 @@ def test_a_disk_that_fails_is_not_a_second_process(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(workspace, "_lock", fail)
     with pytest.raises(CacheError, match=r"\.lock cannot be written: Input/output error"):
         Workspace(tmp_path).lock()
+
+
+WRITTEN = (
+    "pairs.txt",
+    "features-sift-0.h5",
+    "database.db",
+    "colmap.log",
+    ".lock",
+    "sparse",
+    "sparse.before",
+    "x.partial",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [*WRITTEN, "manifest.json", "report.html", "sparse.partial/snapshots", "sparse.partial/a/b"]
+)
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str, exists: bool) -> None:
+    out, photos, elsewhere = tmp_path / "out", tmp_path / "photos", tmp_path / "elsewhere"
+    (out / name).parent.mkdir(parents=True)
+    photos.mkdir()
+    if exists and name.startswith("sparse"):
+        elsewhere.mkdir()
+        (elsewhere / "mine.txt").write_text("mine")
+    elif exists:
+        elsewhere.write_text("mine")
+    (out / name).symlink_to(elsewhere)
+    with pytest.raises(InputError, match="leads out of the output folder"):
+        Workspace.open(out, photos)
+    (out / name).unlink()
+    Workspace.open(out, photos)
+
+
+def test_links_that_do_no_harm_stay(tmp_path: Path) -> None:
+    out, photos = tmp_path / "disk" / "out", tmp_path / "photos"
+    out.mkdir(parents=True)
+    photos.mkdir()
+    (out / "images").symlink_to(photos)  # as other programs want it
+    (out / "old.txt").touch()
+    (out / "pairs.txt").symlink_to(out / "old.txt")
+    (tmp_path / "link").symlink_to(out)
+    assert Workspace.open(tmp_path / "link", photos).root == tmp_path / "link"
+    assert Workspace.open(out, photos).root == out
+
+
+def test_a_text_takes_the_place_of_a_link_and_does_not_follow_it(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    path = tmp_path / "pairs.txt"
+    path.symlink_to(precious)
+    (tmp_path / f"pairs.txt.{os.getpid()}.partial").symlink_to(precious)
+    write_text(path, "ours")
+    assert (path.read_text(), path.is_symlink(), precious.read_text()) == ("ours", False, "mine")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")

@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Terminated. What was finished is kept: the same command goes on from there.", file=sys.stderr)
         return 143
     except KeyboardInterrupt:
+        if argv is None:  # a second Ctrl-C, while Python ends, has nothing to interrupt
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         print("Interrupted. What was finished is kept: the same command goes on from there.", file=sys.stderr)
         return 130
 

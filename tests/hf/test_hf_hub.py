@@ -160,6 +160,79 @@ def test_code_in_a_repository_is_not_run(saved):
         AutoImageProcessor.from_pretrained(saved, trust_remote_code=True)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_hidden_layers": 1000},
+        {"descriptor_dim": 1 << 14, "num_hidden_layers": 900},
+        {"keypoint_detector_config": {"encoder_hidden_sizes": [1 << 14] * 4}},
+        {"num_key_value_heads": 1},
+        {"attention_bias": False},
+    ],
+)
+def test_a_configuration_that_asks_for_more_than_the_weights_have_makes_no_network(saved, changes, monkeypatch):
+    values = json.loads((saved / "config.json").read_text())
+    values.setdefault("keypoint_detector_config", {}).update(changes.pop("keypoint_detector_config", {}))
+    (saved / "config.json").write_text(json.dumps(values | changes))
+    empty = torch.empty
+
+    def bounded(*size, **options):
+        made = empty(*size, **options)
+        assert made.device.type == "meta" or made.numel() < 10_000_000, "memory was taken"
+        return made
+
+    monkeypatch.setattr(torch, "empty", bounded)
+    with pytest.raises(WeightsError, match="do not fit its configuration"):
+        AutoModel.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("value", [1 << 40, 10**30, 0, -1, True, 2.5, "256", None, []])
+@pytest.mark.parametrize("key", ["descriptor_dim", "num_hidden_layers", "num_attention_heads"])
+def test_sizes_that_no_network_has_are_refused(saved, key, value):
+    values = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(values | {key: value}))
+    with pytest.raises(InputError, match="LightGlue"):
+        AutoModel.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("sizes", [[1 << 40] * 4, [64, 64, 128], [64, 64, 128, "x"], [64, 64, 128, [1]], {}])
+def test_sizes_that_no_detector_has_are_refused(sizes):
+    with pytest.raises(InputError, match=r"SuperPoint|encoder_hidden_sizes"):
+        LightGlueConfig.from_dict({"keypoint_detector_config": {"encoder_hidden_sizes": sizes}})
+
+
+def test_thresholds_must_be_numbers(saved):
+    values = json.loads((saved / "config.json").read_text())
+    for text in ("NaN", "Infinity", "1" + "0" * 400):
+        (saved / "config.json").write_text(
+            json.dumps(values | {"filter_threshold": 0})[:-1] + f', "filter_threshold": {text}}}'
+        )
+        with pytest.raises(InputError, match="filter_threshold of LightGlueConfig must be a finite number"):
+            AutoModel.from_pretrained(saved)
+
+
+def test_a_configuration_is_read_only_if_it_is_small_and_shallow(saved):
+    (saved / "config.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="not a readable JSON file"):
+        AutoModel.from_pretrained(saved)
+    with (saved / "config.json").open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match="more than any configuration"):
+        AutoModel.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("commit", ["../../outside", "/outside", ".."])
+def test_the_cache_leads_to_no_file_outside_of_it(saved, tmp_path, commit):
+    """A branch names its commit in a file, which may say anything."""
+    repository = tmp_path / "hf" / "hub" / f"models--{NAME.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "snapshots" / "c0ffee").mkdir(parents=True)
+    saved.rename(repository / "outside")
+    (repository / "refs" / "main").write_text(commit)
+    with pytest.raises(WeightsError, match="not on this computer"):
+        is_found()
+
+
 def test_the_published_model_is_put_together(tmp_path, monkeypatch):
     """Of weights in the original layout: SuperPoint's and LightGlue's own files, as `lgsfm.weights` finds them."""
     torch.manual_seed(0)

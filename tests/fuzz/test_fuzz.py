@@ -1,0 +1,89 @@
+"""A small part of each fuzzer, with fixed seeds; and whether the sandbox tells what it is there to tell."""
+
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from functools import partial
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("limits of memory and forks as Linux has them", allow_module_level=True)
+
+import exif
+import images
+import models
+import texts
+from sandbox import WRONG, outcomes
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # the child uses no thread of it
+
+
+def counted(case, count, **options) -> Counter[str]:
+    counts = Counter(outcome for _, outcome in outcomes(case, range(count), **options))
+    assert counts.total() == count
+    assert [outcome for outcome in counts if outcome.startswith(WRONG)] == []
+    return counts
+
+
+@pytest.mark.parametrize("kind", images.FORMATS)
+def test_damaged_photos_are_read_or_refused(kind, tmp_path):
+    images.originals(kind)
+    counts = counted(partial(images.read_case, partial(images.photo, kind, 7), tmp_path), 120)
+    assert counts["read read read read"] > 5
+    assert counts["refused refused refused refused"] > 5
+    assert sum(count for outcome, count in counts.items() if "memory" in outcome) < 5
+
+
+@pytest.mark.parametrize("kind", images.FORMATS)
+def test_intact_photos_are_read(kind, tmp_path):
+    originals = images.originals(kind)
+    counts = counted(partial(images.read_case, originals.__getitem__, tmp_path), len(originals))
+    kept = counts["read read read read"]
+    assert kept >= len(originals) - 2  # 32-bit TIFF is none that we read, CMYK TIFF is no mask
+
+
+def test_damaged_exif_never_raises():
+    exif.originals()
+    counts = counted(partial(exif.exif_case, 7), 600, memory_bytes=exif.MEMORY_BYTES)
+    assert counts["0 values"] > 20
+    assert counts["9 values"] > 20
+
+
+@pytest.mark.parametrize("kind", sorted(texts.KINDS))
+def test_damaged_texts_are_read_or_refused(kind, tmp_path):
+    counts = counted(partial(texts.text_case, kind, 7, tmp_path), 150, memory_bytes=texts.MEMORY_BYTES)
+    assert counts["read"] > 5
+    assert counts["refused by InputError"] > 5
+
+
+@pytest.mark.parametrize("kind", models.FORMATS)
+def test_damaged_models_are_read_or_refused(kind, tmp_path):
+    models.intact(kind)
+    counts = counted(partial(models.model_case, kind, 7, tmp_path), 200)
+    assert counts["read read read"] > 5
+    assert counts["refused refused refused"] > 5
+
+
+def test_the_sandbox_tells_what_goes_wrong():
+    def case(number):
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if number == 2:
+            time.sleep(60)
+        if number == 3:
+            bytearray(1 << 33)
+        if number == 4:
+            os._exit(3)
+        return "read"
+
+    found = dict(outcomes(case, range(6), limit_s=2, memory_bytes=1 << 28))
+    assert found[0] == found[5] == "read"
+    assert [found[number].removeprefix(WRONG).split(" at ")[0] for number in (1, 2, 3, 4)] == [
+        "died of SIGSEGV",
+        "no end after 2 s",
+        "MemoryError",
+        "died of exit code 3",
+    ]
