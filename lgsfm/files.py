@@ -6,7 +6,6 @@ import ctypes
 import errno
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,6 @@ __all__ = [
     "clear_partial_files",
     "exchange",
     "fits",
-    "is_full",
     "make_folder_of",
     "misfits",
     "read_json",
@@ -34,7 +32,6 @@ __all__ = [
 CHECKSUM = "checksum"  # in files that nobody but lgsfm writes
 SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 AT_FDCWD = -100
-FULL_BYTES = 1 << 16  # a disk with less is full
 NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -89,11 +86,6 @@ def clear_partial_files(folder: Path) -> None:
         if {".html", ".json", ".txt"} & set(path.suffixes) and path.is_file():
             with suppress(OSError):
                 path.unlink()
-
-
-def is_full(folder: Path) -> bool:
-    """Whether the disk of a folder is full: what a library wrote there may be cut off, if it does not look itself."""
-    return shutil.disk_usage(folder).free < FULL_BYTES
 
 
 def exchange(first: Path, second: Path) -> bool:

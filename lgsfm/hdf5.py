@@ -16,7 +16,6 @@ import logging
 import math
 import mmap
 import os
-import shutil
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -26,6 +25,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from .disk import check_free
 from .errors import CacheError, DamageError
 
 __all__ = [
@@ -149,8 +149,7 @@ class Room:
     def take(self, num_bytes: int = 0) -> None:
         """Makes sure of so many bytes of data, and of the tables. Raises OSError where there is no room."""
         tables = self.file.id.get_filesize() // TABLES
-        if shutil.disk_usage(Path(self.file.filename).parent).free < num_bytes + max(FREE_BYTES, tables):
-            raise OSError(errno.ENOSPC, "the disk is full")
+        check_free(Path(self.file.filename).parent, num_bytes + max(FREE_BYTES, tables))
         least = num_bytes + min(max(MARGIN_BYTES, tables), FREE_BYTES)
         if self.left < least:
             try:

@@ -51,7 +51,7 @@ def list_images(folder: Path) -> list[str]:
         raise InputError(_no_images(folder, others))
     for name in images:
         # tab and newline separate names in the pair file, others control the terminals that show names
-        if any(unicodedata.category(letter) == "Cc" for letter in name):
+        if _has_control_character(name):
             raise InputError(f"The name of {name!r} in '{folder}' has a control character. Rename the file.")
         if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python reads bytes that are not UTF-8
             raise InputError(f"The name of {name!r} in '{folder}' is not UTF-8. Rename the file.")
@@ -78,9 +78,13 @@ def checked_name(name: str) -> str:
     """
     windows = PureWindowsPath(name)
     is_outside = PurePosixPath(name).is_absolute() or windows.anchor or ".." in windows.parts
-    if not name or is_outside or any(unicodedata.category(letter) == "Cc" for letter in name):
+    if not name or is_outside or _has_control_character(name):
         raise InputError(f"{name!r} is no name of a photo: names are relative and stay in the folder of the photos.")
     return name
+
+
+def _has_control_character(name: str) -> bool:
+    return any(unicodedata.category(letter) == "Cc" for letter in name)
 
 
 def open_file(path: Path | str) -> io.BufferedReader:

@@ -7,14 +7,14 @@ it may not suffice.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from .disk import free_bytes
 from .errors import CacheError
 from .estimate import size
 
-__all__ = ["bytes_in", "check_disk", "free_bytes", "memory_warning"]
+__all__ = ["bytes_in", "check_disk", "memory_warning"]
 
 SURE_SHARE = 0.5  # of the estimate that a run takes in any case
 SPARE_BYTES = 100_000_000  # that a file system should have left
@@ -24,15 +24,6 @@ HELP = {  # stage -> what lets it do with less memory
     "map": "--max-keypoints, or --quality low",
     "gpu": "--batch-size, --max-edge-px or --max-keypoints, or --device cpu",
 }
-
-
-def free_bytes(folder: Path) -> int | None:
-    """What is free for us where a folder lies; None where the system does not say."""
-    try:
-        usage = shutil.disk_usage(folder)
-    except OSError:
-        return None
-    return usage.free if usage.total > 0 else None  # some network file systems say 0 of 0
 
 
 def bytes_in(folder: Path) -> int:

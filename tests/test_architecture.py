@@ -48,7 +48,7 @@ LAYERS = [
     {"image_headers"},
     {"exif", "image_files", "mask_pixels", "options"},
     {"tiff_tags"},
-    {"citations", "errors"},
+    {"citations", "disk", "errors"},
 ]
 COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 

@@ -176,7 +176,7 @@ def test_a_disk_on_which_colmap_cannot_even_open_the_database_is_explained(
         raise RuntimeError("No registered database factory succeeded.")  # COLMAP's words on a full disk
 
     monkeypatch.setattr(pycolmap.Database, "open", fail)
-    monkeypatch.setattr("lgsfm.mapping.mappers.is_full", lambda folder: True)
+    monkeypatch.setattr("lgsfm.disk.free_bytes", lambda folder: 0)
     with pytest.raises(CacheError, match=r"work cannot be written: No space left on device\. Check"):
         map_in_child(
             database=str(tmp_path / "database.db"),

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from cli_helpers import SIFT, copy_photos, run, views
 
-from lgsfm import machine, room
+from lgsfm import disk, machine
+from lgsfm.disk import check_free, free_bytes
 from lgsfm.errors import CacheError
 from lgsfm.machine import Machine, available_bytes, gpu_bytes
-from lgsfm.room import SPARE_BYTES, bytes_in, check_disk, free_bytes, memory_warning
+from lgsfm.room import SPARE_BYTES, bytes_in, check_disk, memory_warning
 
 Usage = namedtuple("Usage", "total used free")
 GB = 1_000_000_000
@@ -23,7 +24,7 @@ def free(monkeypatch: pytest.MonkeyPatch):
     """Sets what is free on every disk."""
 
     def set_free(count: int, total: int = 100 * GB) -> None:
-        monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: Usage(total, total - count, count))
+        monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: Usage(total, total - count, count))
 
     return set_free
 
@@ -50,10 +51,22 @@ def test_what_surely_does_not_fit_is_an_error(free, tmp_path):
         check_disk(tmp_path, 3 * GB)
 
 
+def test_a_full_disk_is_an_error(free, tmp_path):
+    free(GB)
+    check_free(tmp_path)
+    check_free(tmp_path, GB)
+    with pytest.raises(OSError, match="No space left"):
+        check_free(tmp_path, GB + 1)
+    free(4096)
+    with pytest.raises(OSError, match="No space left"):
+        check_free(tmp_path)
+
+
 def test_a_disk_that_says_nothing_is_not_checked(free, tmp_path, monkeypatch):
     free(0, total=0)
     assert free_bytes(tmp_path) is None
     assert check_disk(tmp_path, GB) == ""
+    check_free(tmp_path, GB)
     monkeypatch.undo()
     assert free_bytes(tmp_path / "nowhere") is None
     assert free_bytes(tmp_path) == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -11,8 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..disk import check_free
 from ..errors import CacheError, InputError
-from ..files import is_full, read_json
+from ..files import read_json
 from ..workspace import Workspace
 
 __all__ = ["EXPORTS", "RECORD", "check_destination", "written_folder", "written_whole"]
@@ -55,8 +55,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(partial)
         yield partial
-        if is_full(path.parent):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        check_free(path.parent)
         _put(partial, path)
     except OSError as exc:
         reason = exc.strerror or str(exc)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +10,8 @@ from typing import Any
 import pycolmap
 
 from ..database_reading import fingerprint, read_verified_pairs
+from ..disk import check_free
 from ..errors import CacheError, InputError, LgsfmError, ReconstructionError
-from ..files import is_full
 from ..model_files import write_model
 from ..options import Options, digest, option
 from ..types import Progress
@@ -114,8 +112,10 @@ def map_in_child(
     except LgsfmError:
         raise
     except Exception as exc:
-        if is_full(work):  # COLMAP has no word for that
-            raise _unwritable(work, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from exc
+        try:
+            check_free(work)  # COLMAP has no word for that
+        except OSError as full:
+            raise _unwritable(work, full) from exc
         raise ReconstructionError(f"The {way} mapper failed: {exc}") from exc
     models = sorted(
         (model for model in models if model.num_reg_images() > 1),
@@ -147,9 +147,8 @@ def _write(models: list[pycolmap.Reconstruction], output: Path) -> None:
         raise _unwritable(output, exc) from exc
 
 
-def _unwritable(path: Path, exc: Exception) -> CacheError:
-    reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc).partition("\n")[0]
-    return CacheError(f"{path} cannot be written: {reason}. Check the folder and the disk space.")
+def _unwritable(path: Path, exc: OSError) -> CacheError:
+    return CacheError(f"{path} cannot be written: {exc.strerror or exc}. Check the folder and the disk space.")
 
 
 def _missing(database: Path, found: list[ModelSummary], least: int, num_images: int) -> Missing:
