@@ -5,7 +5,8 @@
     │   └── MemoryShortageError   there is not enough memory for a network
     ├── WeightsError          the weights of a network are missing, damaged or not to be downloaded
     ├── CacheError            a file in the output folder cannot be read or written
-    │   └── DamageError           what a store holds is not what was written
+    │   ├── DamageError           what a store holds is not what was written
+    │   └── InUseError            another process has a file or the folder open for writing
     ├── ReconstructionError   geometric verification or mapping failed
     │   └── CrashError            the process that COLMAP ran in ended suddenly
     └── PoseError             two photos have no reliable relative pose
@@ -24,6 +25,7 @@ __all__ = [
     "CacheError",
     "CrashError",
     "DamageError",
+    "InUseError",
     "InputError",
     "LgsfmError",
     "MemoryShortageError",
@@ -65,6 +67,10 @@ class DamageError(CacheError):
     def __init__(self, message: str, path: Path | None = None, entries: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.path, self.entries = path, tuple(entries)
+
+
+class InUseError(CacheError):
+    """Another process has a file of the output folder, or all of the folder, open for writing; nothing is damaged."""
 
 
 class ReconstructionError(LgsfmError):

@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 
 from .disk import check_free
-from .errors import CacheError, DamageError
+from .errors import CacheError, DamageError, InUseError
 
 __all__ = [
     "COMPLETE",
@@ -80,12 +80,13 @@ def open_file(path: Path, mode: str) -> h5py.File:
 
     Raises:
         DamageError: it is to be read, and damaged.
+        InUseError: another process has it open, and one of the two writes.
         CacheError: it cannot be opened for another reason.
     """
     try:
         return h5py.File(path, mode)
     except BlockingIOError as exc:
-        raise CacheError(f"{path} is in use by another process. Wait for it to end, or use another output.") from exc
+        raise InUseError(f"{path} is in use by another process. Wait for it to end, or use another output.") from exc
     except (FileNotFoundError, PermissionError) as exc:
         raise CacheError(f"{path} cannot be opened: {exc.strerror}. Check the folder and its permissions.") from exc
     except (OSError, RuntimeError, ValueError) as exc:

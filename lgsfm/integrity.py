@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 from .child import run_in_child
 from .database_reading import report_on
 from .database_record import DatabaseRecord
-from .errors import CacheError, InputError, LgsfmError, in_short
+from .errors import CacheError, InputError, InUseError, LgsfmError, in_short
 from .files import misfits, read_json, read_json_strictly
 from .healing import SecondLooks, are_second_looks
 from .images import list_images
@@ -140,9 +140,10 @@ def _store(workspace: Workspace, path: Path, log: Path, progress: Progress | Non
         return _with(found, problem="it is no file")
     try:
         state = survey(path, log, progress=progress)
+    except InUseError:
+        return _with(found, is_in_use=True)
     except CacheError as exc:
-        is_in_use = "in use by another process" in str(exc)
-        return _with(found, is_in_use=is_in_use, problem="" if is_in_use else str(exc))
+        return _with(found, problem=str(exc))
     note = f"{state.num_uncheckable} without a hash of their content, of an older version" * bool(state.num_uncheckable)
     return _with(
         found,

@@ -83,7 +83,8 @@ def survey(path: Path, log_path: Path, *, progress: Progress | None = None) -> S
         progress: called with (done, total) entries.
 
     Raises:
-        CacheError: it is in use by another process, or cannot be opened for a reason that is not damage.
+        InUseError: another process writes to it.
+        CacheError: it cannot be opened for another reason that is not damage.
     """
     try:
         found = _run("survey_in_child", {"path": str(path)}, path, log_path, progress)

@@ -139,7 +139,8 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
             for reading only.
 
     Raises:
-        CacheError: the file is in use by another process, of the other kind of store or of a newer version.
+        InUseError: another process has the file open, and one of the two writes.
+        CacheError: the file is of the other kind of store or of a newer version.
         DamageError: it is damaged, and to be read.
     """
 

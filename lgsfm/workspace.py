@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import CacheError, InputError
+from .errors import CacheError, InputError, InUseError
 from .files import clear_partial_files, read_json
 from .options import digest
 from .store import FORMAT
@@ -79,7 +79,8 @@ class Workspace:
         """Makes this process the only one that writes here, until it ends or closes what this returns.
 
         Raises:
-            CacheError: another process is at work here, or the folder cannot be written.
+            InUseError: another process is at work here.
+            CacheError: the folder cannot be written.
         """
         path = self.root / ".lock"
         try:
@@ -104,7 +105,7 @@ class Workspace:
         file.seek(0)
         owner = file.read().strip() or "unknown"
         file.close()
-        raise CacheError(
+        raise InUseError(
             f"The output folder {self.root} is in use by another process (number {owner}). "
             "Wait for it to end, or choose another folder with -o."
         )

@@ -205,12 +205,12 @@ def in_child(code, *arguments):
 def test_a_second_process_is_told(tmp_path):
     code = """
 import sys
-from lgsfm.errors import CacheError
+from lgsfm.errors import InUseError
 from lgsfm.store import FeatureStore
 for identity in ({}, None):
     try:
         FeatureStore(sys.argv[1], identity)
-    except CacheError as exc:
+    except InUseError as exc:
         print(exc)
 """
     with FeatureStore(tmp_path / "s.h5", IDENTITY) as store:

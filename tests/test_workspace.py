@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lgsfm import workspace
-from lgsfm.errors import CacheError, InputError
+from lgsfm.errors import CacheError, InputError, InUseError
 from lgsfm.files import write_text
 from lgsfm.workspace import Workspace
 
@@ -32,7 +32,7 @@ def test_the_owner_of_the_lock_is_named(tmp_path: Path) -> None:
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(CacheError, match=rf"in use by another process \(number {holder.pid}\)"):
+        with pytest.raises(InUseError, match=rf"in use by another process \(number {holder.pid}\)"):
             Workspace(tmp_path).lock()
     finally:
         holder.communicate()
