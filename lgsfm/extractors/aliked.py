@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from ..images import Photo
 from ..options import option
-from ..types import Features
-from . import ExtractorOptions, Fetch
+from . import ExtractorOptions
+from .network import NetworkExtractor
 
 if TYPE_CHECKING:
-    from ..models.aliked_fast import FastAliked
+    from torch import Tensor, nn
+
+    from ..models.keypoints import Keypoints
 
 __all__ = ["AlikedExtractor", "AlikedOptions"]
 
@@ -31,53 +31,32 @@ class AlikedOptions(ExtractorOptions):
     )
 
 
-class AlikedExtractor:
+class AlikedExtractor(NetworkExtractor):
     """ALIKED with the published weights."""
 
     kind: ClassVar[str] = "aliked"
     options_class: ClassVar[type[AlikedOptions]] = AlikedOptions
-    matcher: ClassVar[str] = "lightglue"
-    is_rotation_invariant: ClassVar[bool] = False
-    heeds_masks: ClassVar[bool] = True
-
-    def __init__(self, options: AlikedOptions, device: str, fetch: Fetch) -> None:
-        self.options = options
-        self.device = device
-        self.weight_file = fetch(f"aliked-{options.variant}")
+    options: AlikedOptions
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """All that the features depend on but the photo."""
-        weights = self.weight_file.sha256
-        return {"extractor": "aliked", "version": 1, "options": self.options.to_dict(), "weights": weights}
+    def model(self) -> str:
+        """The variant."""
+        return f"aliked-{self.options.variant}"
 
-    @cached_property
-    def network(self) -> FastAliked:
-        """The network on its device, loaded at first use."""
+    def loaded(self) -> nn.Module:
+        """The fast form of the network with the weights."""
         from .. import weights
-        from ..models import resolve_device
         from ..models.aliked import Aliked
         from ..models.aliked_fast import FastAliked
 
-        network = Aliked(f"aliked-{self.options.variant}")
+        network = Aliked(self.model)
         weights.load_into(network, self.weight_file)
-        return FastAliked(network).to(resolve_device(self.device))
+        return FastAliked(network)
 
-    def extract(self, photo: Photo) -> Features:
-        """Local features of a photo, the best first (ranked before refinement, which moves scores a little)."""
-        from ..models import explained_memory_errors, mask_tensor, photo_tensor, resolve_device
+    def detect(self, image: Tensor, visible: Tensor | None) -> Keypoints:
+        """Keypoints, the best first (ranked before refinement, which moves scores a little)."""
+        from ..models.keypoints import Keypoints
 
         options = self.options
-        with explained_memory_errors():
-            device = resolve_device(self.device)
-            image, visible = photo_tensor(photo.rgb, device), mask_tensor(photo.mask, device)
-            found, descriptors = self.network(image, options.max_keypoints, options.detection_threshold, visible)
-        return Features(
-            keypoints=photo.to_stored(found.keypoints.cpu().numpy()),
-            descriptors=descriptors.cpu().numpy(),
-            scores=found.scores.cpu().numpy(),
-            image_size=photo.size,
-            extractor=self.kind,
-            orientation=photo.orientation,
-            source=photo.digest,
-        )
+        found, descriptors = self.network(image, options.max_keypoints, options.detection_threshold, visible)
+        return Keypoints(found.keypoints, found.scores, descriptors)

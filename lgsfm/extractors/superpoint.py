@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..images import Photo, to_gray
 from ..options import option
-from ..types import Features
-from . import ExtractorOptions, Fetch
+from . import ExtractorOptions
+from .network import NetworkExtractor
 
 if TYPE_CHECKING:
-    from ..models.superpoint import SuperPoint
+    import torch
+    from torch import Tensor, nn
+
+    from ..models.keypoints import Keypoints
 
 __all__ = ["SuperPointExtractor", "SuperPointOptions"]
 
@@ -29,54 +31,30 @@ class SuperPointOptions(ExtractorOptions):
     )
 
 
-class SuperPointExtractor:
+class SuperPointExtractor(NetworkExtractor):
     """SuperPoint with the published weights, which are for non-commercial research only."""
 
     kind: ClassVar[str] = "superpoint"
     options_class: ClassVar[type[SuperPointOptions]] = SuperPointOptions
-    matcher: ClassVar[str] = "lightglue"
-    is_rotation_invariant: ClassVar[bool] = False
-    heeds_masks: ClassVar[bool] = True
+    options: SuperPointOptions
 
-    def __init__(self, options: SuperPointOptions, device: str, fetch: Fetch) -> None:
-        self.options = options
-        self.device = device
-        self.weight_file = fetch("superpoint")
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """All that the features depend on but the photo."""
-        weights = self.weight_file.sha256
-        return {"extractor": "superpoint", "version": 1, "options": self.options.to_dict(), "weights": weights}
-
-    @cached_property
-    def network(self) -> SuperPoint:
-        """The network on its device, loaded at first use."""
+    def loaded(self) -> nn.Module:
+        """The network with the weights."""
         from .. import weights
-        from ..models import resolve_device
         from ..models.superpoint import network_from_weights
 
-        return network_from_weights(weights.load(self.weight_file)).to(resolve_device(self.device))
+        return network_from_weights(weights.load(self.weight_file))
 
-    def extract(self, photo: Photo) -> Features:
-        """Local features of a photo, the best first."""
+    def image_tensor(self, photo: Photo, device: torch.device) -> Tensor:
+        """What the network sees of a photo: (1, 1, H, W) grey float32 in [0, 1]."""
         import torch
 
-        from ..models import explained_memory_errors, mask_tensor, resolve_device
+        return torch.from_numpy(to_gray(photo.rgb)).to(device)[None, None]
+
+    def detect(self, image: Tensor, visible: Tensor | None) -> Keypoints:
+        """Keypoints, the best first."""
         from ..models.superpoint import Detection
 
         options = self.options
         detection = Detection(options.max_keypoints, options.detection_threshold, options.nms_radius)
-        with explained_memory_errors():
-            device = resolve_device(self.device)
-            image = torch.from_numpy(to_gray(photo.rgb)).to(device)[None, None]
-            found = self.network(image, detection, mask_tensor(photo.mask, device))
-        return Features(
-            keypoints=photo.to_stored(found.keypoints.cpu().numpy()),
-            descriptors=found.descriptors.cpu().numpy(),
-            scores=found.scores.cpu().numpy(),
-            image_size=photo.size,
-            extractor=self.kind,
-            orientation=photo.orientation,
-            source=photo.digest,
-        )
+        return self.network(image, detection, visible)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from ..images import Photo
 from ..options import option
-from ..types import Features
-from . import ExtractorOptions, Fetch
+from . import ExtractorOptions
+from .network import NetworkExtractor
 
 if TYPE_CHECKING:
-    from ..models.xfeat import XFeat
+    from torch import Tensor, nn
+
+    from ..models.keypoints import Keypoints
 
 __all__ = ["XFeatExtractor", "XFeatOptions"]
 
@@ -26,55 +26,28 @@ class XFeatOptions(ExtractorOptions):
     )
 
 
-class XFeatExtractor:
+class XFeatExtractor(NetworkExtractor):
     """XFeat with the published weights."""
 
     kind: ClassVar[str] = "xfeat"
     options_class: ClassVar[type[XFeatOptions]] = XFeatOptions
-    matcher: ClassVar[str] = "lightglue"
-    is_rotation_invariant: ClassVar[bool] = False
-    heeds_masks: ClassVar[bool] = True
+    options: XFeatOptions
 
-    def __init__(self, options: XFeatOptions, device: str, fetch: Fetch) -> None:
-        self.options = options
-        self.device = device
-        self.weight_file = fetch("xfeat")
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """All that the features depend on but the photo."""
-        weights = self.weight_file.sha256
-        return {"extractor": "xfeat", "version": 1, "options": self.options.to_dict(), "weights": weights}
-
-    @cached_property
-    def network(self) -> XFeat:
-        """The network on its device, loaded at first use."""
+    def loaded(self) -> nn.Module:
+        """The network with the weights."""
         from .. import weights
-        from ..models import resolve_device
         from ..models.xfeat import network_from_weights
 
-        return network_from_weights(weights.load(self.weight_file)).to(resolve_device(self.device))
+        return network_from_weights(weights.load(self.weight_file))
 
-    def extract(self, photo: Photo) -> Features:
-        """Local features of a photo, the best first."""
-        from ..models import explained_memory_errors, mask_tensor, photo_tensor, resolve_device
+    def detect(self, image: Tensor, visible: Tensor | None) -> Keypoints:
+        """Keypoints, the best first, found in the image at a size that suits the network."""
         from ..models.xfeat import resized
 
         options = self.options
-        with explained_memory_errors():
-            device = resolve_device(self.device)
-            picture, mask = photo_tensor(photo.rgb, device), mask_tensor(photo.mask, device)
-            image = resized(picture)
-            visible = None if mask is None else resized(mask[None, None].float())[0, 0] > 0.5
-            found = self.network(image, options.max_keypoints, options.detection_threshold, visible)
-            scale = found.keypoints.new_tensor([picture.shape[3] / image.shape[3], picture.shape[2] / image.shape[2]])
-            keypoints = (found.keypoints + 0.5) * scale - 0.5
-        return Features(
-            keypoints=photo.to_stored(keypoints.cpu().numpy()),
-            descriptors=found.descriptors.cpu().numpy(),
-            scores=found.scores.cpu().numpy(),
-            image_size=photo.size,
-            extractor=self.kind,
-            orientation=photo.orientation,
-            source=photo.digest,
-        )
+        small = resized(image)
+        if visible is not None:
+            visible = resized(visible[None, None].float())[0, 0] > 0.5
+        found = self.network(small, options.max_keypoints, options.detection_threshold, visible)
+        scale = found.keypoints.new_tensor([image.shape[3] / small.shape[3], image.shape[2] / small.shape[2]])
+        return found._replace(keypoints=(found.keypoints + 0.5) * scale - 0.5)

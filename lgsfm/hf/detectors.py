@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..models.aliked import Aliked
 from ..models.aliked_fast import FastAliked
-from ..models.superpoint import HUGGING_FACE, Detection, Keypoints, SuperPoint
+from ..models.keypoints import Keypoints
+from ..models.superpoint import HUGGING_FACE, Detection, SuperPoint
 from .config import AlikedConfig, SuperPointConfig
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from .. import weights
 from ..errors import InputError, WeightsError
 from ..models import resolve_device
+from ..models.keypoints import Keypoints
 from ..models.lightglue import ACTIVATIONS, Adaptivity, LightGlue, normalize_keypoints
 from ..models.lightglue_fast import FastLightGlue
-from ..models.superpoint import Keypoints
 from . import hub, legacy
 from .config import LightGlueConfig
 from .detectors import Detect, make_detector

@@ -15,16 +15,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from .keypoints import Keypoints, best_first
 from .nms import window_max
 
-__all__ = ["DIM", "Disk", "Keypoints", "network_from_weights"]
+__all__ = ["DIM", "Disk", "network_from_weights"]
 
 DIM = 128  # of a descriptor
 DOWN, UP = (16, 32, 64, 64, 64), (64, 64, 64)  # channels on the way down and, but for the last, up
@@ -34,14 +34,6 @@ STRIDE = 2 ** (len(DOWN) - 1)  # edges are padded to multiples of it
 NMS_RADIUS = 2  # pixels; at least REACH, so that no kernel at a keypoint leaves the image
 EPS = 1e-5  # of the instance normalisation
 STEPS = {"1": "gate", "3": "conv"}  # of a block, in the authors' names
-
-
-class Keypoints(NamedTuple):
-    """Keypoints of one image, best first: positions (N, 2) float32 [px], scores (N,), descriptors (N, 128)."""
-
-    keypoints: Tensor
-    scores: Tensor
-    descriptors: Tensor
 
 
 class GatedConv(nn.Module):
@@ -91,9 +83,7 @@ class Disk(nn.Module):
         weight, bias = self.up[-1].conv.parameters()  # type: ignore[union-attr]
         heat = F.conv2d(features, weight[DIM:], bias[DIM:], padding=REACH)[0, 0, :height, :width]
         keypoints, scores = detect(heat, threshold, visible)
-        scores, order = scores.sort(descending=True, stable=True)
-        if max_keypoints > 0:
-            scores, order = scores[:max_keypoints], order[:max_keypoints]
+        scores, order = best_first(scores, max_keypoints)
         keypoints = keypoints[order]
         patches = patches_at(features, keypoints)
         rows = weight[:DIM].permute(0, 2, 3, 1).reshape(DIM, -1)

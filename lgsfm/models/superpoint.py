@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from .keypoints import Keypoints, best_first
 from .nms import suppress_non_maxima
 
-__all__ = ["Detection", "Keypoints", "SuperPoint", "network_from_weights"]
+__all__ = ["Detection", "SuperPoint", "network_from_weights"]
 
 CELL = 8  # px of the image per cell of the encoder's output, along each axis
 STRIP_BYTES = 8 << 20  # of an intermediate map on a CPU: small enough to stay in its cache
@@ -51,14 +52,6 @@ class Detection(NamedTuple):
     nms_radius: int = 4
     border: int = 4
     far_border: int = 4
-
-
-class Keypoints(NamedTuple):
-    """Keypoints of one image, best first: positions (N, 2) float32 [px], scores (N,), descriptors (N, dim)."""
-
-    keypoints: Tensor
-    scores: Tensor
-    descriptors: Tensor
 
 
 # --------------------------------------------------------------------------------- network
@@ -161,9 +154,7 @@ def detect(score_map: Tensor, detection: Detection, visible: Tensor | None = Non
     near, far = detection.border, detection.far_border
     inner = peaks[near : max(height - far, 0), near : max(width - far, 0)]
     y, x = (inner > detection.threshold).nonzero(as_tuple=True)
-    scores, order = inner[y, x].sort(descending=True, stable=True)
-    if detection.max_keypoints > 0:
-        scores, order = scores[: detection.max_keypoints], order[: detection.max_keypoints]
+    scores, order = best_first(inner[y, x], detection.max_keypoints)
     return torch.stack((x[order] + near, y[order] + near), 1).to(score_map.dtype), scores
 
 

@@ -11,29 +11,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from .keypoints import Keypoints, best_first
 from .nms import window_max
 
-__all__ = ["STRIDE", "Keypoints", "XFeat", "network_from_weights", "resized"]
+__all__ = ["STRIDE", "XFeat", "network_from_weights", "resized"]
 
 CELL = 8  # pixels of an edge of the cells that the maps have
 STRIDE = 32  # pixels of an edge of what the deepest map sees; images have a multiple of it
 NMS_RADIUS = 2  # pixels
 EPS = 1e-5  # of the batch normalisation
-
-
-class Keypoints(NamedTuple):
-    """Keypoints of one image, best first: positions (N, 2) float32 [px], scores (N,), descriptors (N, 64)."""
-
-    keypoints: Tensor
-    scores: Tensor
-    descriptors: Tensor
 
 
 class ConvRelu(nn.Conv2d):
@@ -84,9 +76,7 @@ class XFeat(nn.Module):
         reliability = torch.sigmoid(self.heatmap_head(features))
         heat = self.heat(grey)
         keypoints, scores = detect(heat, reliability, threshold, visible)
-        scores, order = scores.sort(descending=True, stable=True)
-        if max_keypoints > 0:
-            scores, order = scores[:max_keypoints], order[:max_keypoints]
+        scores, order = best_first(scores, max_keypoints)
         keypoints = keypoints[order]
         sampled = F.grid_sample(
             F.normalize(features, dim=1), cell_grid(keypoints, heat.shape), mode="bicubic", align_corners=False
