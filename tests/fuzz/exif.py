@@ -1,23 +1,21 @@
 """Thousands of damaged EXIF blocks through `lgsfm.exif`, each as JPEG, PNG, WebP and TIFF hold it.
 
-    python tests/fuzz/exif.py --count 10000            # --seed
+    python tests/fuzz/exif.py --count 10000            # --seed, --keep FOLDER
 
 Reading never raises, takes little memory, and gives no value that no camera has.
 """
 
-import argparse
 import io
 import math
 import sys
-from collections import Counter
 from dataclasses import fields
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 from images import camera_exif
 from mutations import mutated
 from PIL import Image
-from sandbox import WRONG, outcomes
+from sandbox import fuzz
 
 from lgsfm.exif import Exif, exif_of, read_exif
 
@@ -81,21 +79,16 @@ def check(exif: Exif) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    originals()
-    counts: Counter[str] = Counter()
-    case = partial(exif_case, arguments.seed)
-    for number, outcome in outcomes(case, range(arguments.count), memory_bytes=MEMORY_BYTES, limit_s=10):
-        counts[outcome] += 1
-        if outcome.startswith(WRONG):
-            print(f"  {number}: {outcome}", flush=True)
-    print(f"{counts.total()} mutations, how many of {len(fields(Exif))} values were found:")
-    for outcome, count in sorted(counts.items()):
-        print(f"  {count:6} {outcome}")
-    return any(outcome.startswith(WRONG) for outcome in counts)
+    return fuzz(
+        __doc__.splitlines()[0],
+        ["exif"],
+        lambda kind, seed, number: block(seed, number),
+        lambda kind, seed, folder, number: exif_case(seed, number),
+        count=10_000,
+        legend=f"how many of {len(fields(Exif))} values were found",
+        memory_bytes=MEMORY_BYTES,
+        limit_s=10,
+    )
 
 
 if __name__ == "__main__":

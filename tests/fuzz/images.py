@@ -1,16 +1,13 @@
 """Thousands of damaged photos through all that reads photos: listing, header, EXIF, pixels, reduced pixels, masks.
 
-    python tests/fuzz/images.py --count 2000            # of each format; --seed, --format, --keep FOLDER
+    python tests/fuzz/images.py --count 2000            # of each format; --seed, --kind, --keep FOLDER
 
 Every photo must be read or refused by an `InputError`, in time, within 1 GiB and without an end of the process.
 """
 
-import argparse
 import io
 import struct
 import sys
-import tempfile
-from collections import Counter
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -18,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from mutations import mutated
 from PIL import Image
-from sandbox import WRONG, outcomes
+from sandbox import fuzz
 
 from lgsfm.errors import InputError
 from lgsfm.images import list_images, read_header, read_photo
@@ -170,32 +167,14 @@ def _checked(found) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=2000, help="of each format")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--format", choices=FORMATS, action="append")
-    parser.add_argument("--first", type=int, default=0, help="number of the first case")
-    parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "lgsfm-fuzz-images")
-    arguments = parser.parse_args()
-    wrong = 0
-    print("header, photo, reduced photo, mask:")
-    for kind in arguments.format or FORMATS:
-        make = partial(photo, kind, arguments.seed)
-        originals(kind)
-        counts: Counter[str] = Counter()
-        with tempfile.TemporaryDirectory() as folder:
-            numbers = range(arguments.first, arguments.first + arguments.count)
-            for number, outcome in outcomes(partial(read_case, make, Path(folder)), numbers):
-                counts[outcome] += 1
-                if outcome.startswith(WRONG):
-                    arguments.keep.mkdir(parents=True, exist_ok=True)
-                    (arguments.keep / f"{arguments.seed}-{number}.{kind}").write_bytes(make(number))
-                    print(f"  {kind} {number}: {outcome}", flush=True)
-        wrong += sum(count for outcome, count in counts.items() if outcome.startswith(WRONG))
-        print(f"{kind}: {counts.total()} mutations", flush=True)
-        for outcome, count in counts.most_common():
-            print(f"  {count:6} {outcome}")
-    return 1 if wrong else 0
+    return fuzz(
+        __doc__.splitlines()[0],
+        FORMATS,
+        photo,
+        lambda kind, seed, folder, number: read_case(partial(photo, kind, seed), folder, number),
+        count=2000,
+        legend="header, photo, reduced photo, mask",
+    )
 
 
 if __name__ == "__main__":

@@ -1,22 +1,20 @@
 """Thousands of damaged COLMAP models, binary and text, through all that reads models.
 
-    python tests/fuzz/models.py --count 2000            # of each format; --seed, --format, --keep FOLDER
+    python tests/fuzz/models.py --count 2000            # of each format; --seed, --kind, --keep FOLDER
 
 Every model must be read or refused by an `InputError`, in time, within 1 GiB and without an end of the process.
 """
 
-import argparse
 import shutil
 import sys
 import tempfile
-from collections import Counter
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pycolmap
 from mutations import NUMBERS, mutated
-from sandbox import WRONG, outcomes
+from sandbox import fuzz
 
 from lgsfm.errors import InputError
 from lgsfm.poses import load_poses, read_reconstruction, read_shared_points
@@ -123,32 +121,7 @@ def _tried(read, folder: Path) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=2000, help="of each format")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--format", choices=FORMATS, action="append")
-    parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "lgsfm-fuzz-models")
-    arguments = parser.parse_args()
-    wrong = 0
-    print("poses, model, shared points:")
-    for kind in arguments.format or FORMATS:
-        intact(kind)
-        counts: Counter[str] = Counter()
-        with tempfile.TemporaryDirectory() as folder:
-            case = partial(model_case, kind, arguments.seed, Path(folder))
-            for number, outcome in outcomes(case, range(arguments.count)):
-                counts[outcome] += 1
-                if outcome.startswith(WRONG):
-                    wrong += 1
-                    kept = arguments.keep / f"{kind}-{arguments.seed}-{number}"
-                    kept.mkdir(parents=True, exist_ok=True)
-                    for name, data in damaged(kind, arguments.seed, number).items():
-                        (kept / name).write_bytes(data)
-                    print(f"  {kind} {number}: {outcome}", flush=True)
-        print(f"{kind}: {counts.total()} mutations", flush=True)
-        for outcome, count in counts.most_common():
-            print(f"  {count:6} {outcome}")
-    return 1 if wrong else 0
+    return fuzz(__doc__.splitlines()[0], FORMATS, damaged, model_case, count=2000, legend="poses, model, shared points")
 
 
 if __name__ == "__main__":

@@ -4,17 +4,21 @@ A case is a number, from which a child makes what it needs; so only numbers and 
 whoever wants to see a case again makes it from its number.
 """
 
+import argparse
 import contextlib
 import multiprocessing
 import os
 import resource
 import signal
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 
-__all__ = ["outcomes", "unexpected"]
+__all__ = ["fuzz", "outcomes", "unexpected"]
 
 MEMORY_BYTES = 1 << 30  # beyond what the libraries take when they are loaded
 LIMIT_S = 30.0  # of one case, on a busy machine
@@ -27,6 +31,72 @@ def unexpected(exc: BaseException) -> str:
     frame = traceback.extract_tb(exc.__traceback__)[-1]
     place = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
     return f"{WRONG}{type(exc).__name__} at {place}: {str(exc)[:80]}"
+
+
+def fuzz(
+    description: str,
+    kinds: Sequence[str],
+    make: Callable[[str, int, int], bytes | Mapping[str, bytes]],
+    case: Callable[[str, int, Path, int], str],
+    *,
+    count: int,
+    legend: str = "",
+    memory_bytes: int = MEMORY_BYTES,
+    limit_s: float = LIMIT_S,
+) -> int:
+    """The program of a fuzzer: runs the cases that its arguments ask for, and prints how often each outcome came.
+
+    Args:
+        description: for ``--help``.
+        kinds: of what is damaged.
+        make: ``make(kind, seed, number)`` gives the damaged file of a case, or its files by their names.
+        case: ``case(kind, seed, folder, number)`` gives the outcome of it; the folder is for its files.
+        count: of cases of each kind, by default.
+        legend: what the words of an outcome stand for.
+        memory_bytes: see `outcomes`.
+        limit_s: see `outcomes`.
+
+    Returns:
+        The exit status: 1 if a case went wrong. What it was made of is kept.
+    """
+    program = Path(sys.argv[0]).stem
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--count", type=int, default=count, help="of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", choices=kinds, action="append")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / f"lgsfm-fuzz-{program}")
+    wanted = parser.parse_args()
+    numbers = range(wanted.first, wanted.first + wanted.count)
+    if legend:
+        print(f"{legend}:")
+    is_wrong = False
+    for kind in wanted.kind or kinds:
+        make(kind, wanted.seed, wanted.first)  # so that the intact ones are made here, once for all children
+        counts: Counter[str] = Counter()
+        with tempfile.TemporaryDirectory() as folder:
+
+            def numbered(number: int, kind: str = kind, folder: str = folder) -> str:
+                return case(kind, wanted.seed, Path(folder), number)
+
+            for number, outcome in outcomes(numbered, numbers, memory_bytes=memory_bytes, limit_s=limit_s):
+                counts[outcome] += 1
+                if outcome.startswith(WRONG):
+                    is_wrong = True
+                    _keep(make(kind, wanted.seed, number), wanted.keep / f"{kind}-{wanted.seed}-{number}")
+                    print(f"  {kind} {number}: {outcome}", flush=True)
+        print(f"{kind}: {counts.total()} mutations", flush=True)
+        for outcome, times in counts.most_common():
+            print(f"  {times:6} {outcome}")
+    return int(is_wrong)
+
+
+def _keep(made: bytes | Mapping[str, bytes], path: Path) -> None:
+    """Writes a damaged file, or a folder of them."""
+    files = {path: made} if isinstance(made, bytes) else {path / name: data for name, data in made.items()}
+    for each, data in files.items():
+        each.parent.mkdir(parents=True, exist_ok=True)
+        each.write_bytes(data)
 
 
 def outcomes(

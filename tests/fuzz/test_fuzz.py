@@ -16,7 +16,7 @@ import exif
 import images
 import models
 import texts
-from sandbox import WRONG, outcomes
+from sandbox import WRONG, fuzz, outcomes
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # the child uses no thread of it
 
@@ -87,3 +87,24 @@ def test_the_sandbox_tells_what_goes_wrong():
         "MemoryError",
         "died of exit code 3",
     ]
+
+
+@pytest.mark.parametrize("made", [b"damaged", {"a": b"damaged", "b": b""}])
+def test_a_fuzzer_keeps_what_went_wrong_and_ends_with_1(made, tmp_path, monkeypatch, capsys):
+    def case(kind, seed, folder, number):
+        assert folder.is_dir()
+        assert (kind, number) != ("odd", 8)
+        return "read"
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["some.py", "--keep", str(tmp_path), *arguments])
+        code = fuzz("Damage.", ["even", "odd"], lambda kind, seed, number: made, case, count=4, legend="all of it")
+        return code, capsys.readouterr().out
+
+    assert run() == (0, "all of it:\neven: 4 mutations\n       4 read\nodd: 4 mutations\n       4 read\n")
+    code, printed = run("--kind", "odd", "--first", "6", "--seed", "5")
+    assert code == 1
+    assert "odd 8: WRONG: AssertionError" in printed
+    assert "even" not in printed
+    kept = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert kept == ({"odd-5-8"} if isinstance(made, bytes) else {"odd-5-8/a", "odd-5-8/b"})

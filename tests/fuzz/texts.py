@@ -5,19 +5,15 @@
 Every text must be read or refused by an error of lgsfm, in time, within 256 MiB and without an end of the process.
 """
 
-import argparse
 import json
 import sys
-import tempfile
-from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mutations import mutated
-from sandbox import WRONG, outcomes
+from sandbox import fuzz
 
 from lgsfm.camera_rules import read_rules
 from lgsfm.errors import LgsfmError
@@ -145,28 +141,9 @@ def text_case(kind: str, seed: int, folder: Path, number: int) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=2500, help="of each kind")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", choices=sorted(KINDS), action="append")
-    parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "lgsfm-fuzz-texts")
-    arguments = parser.parse_args()
-    wrong = 0
-    for kind in arguments.kind or KINDS:
-        counts: Counter[str] = Counter()
-        with tempfile.TemporaryDirectory() as folder:
-            case = partial(text_case, kind, arguments.seed, Path(folder))
-            for number, outcome in outcomes(case, range(arguments.count), memory_bytes=MEMORY_BYTES, limit_s=10):
-                counts[outcome] += 1
-                if outcome.startswith(WRONG):
-                    wrong += 1
-                    arguments.keep.mkdir(parents=True, exist_ok=True)
-                    (arguments.keep / f"{kind}-{number}").write_bytes(text(kind, arguments.seed, number))
-                    print(f"  {kind} {number}: {outcome}", flush=True)
-        print(f"{kind}: {counts.total()} mutations", flush=True)
-        for outcome, count in counts.most_common():
-            print(f"  {count:6} {outcome}")
-    return 1 if wrong else 0
+    return fuzz(
+        __doc__.splitlines()[0], list(KINDS), text, text_case, count=2500, memory_bytes=MEMORY_BYTES, limit_s=10
+    )
 
 
 if __name__ == "__main__":
