@@ -23,6 +23,7 @@ __all__ = [
     "misfits",
     "read_json",
     "read_json_strictly",
+    "replace_folder",
     "sync_file",
     "sync_folder",
     "write_json",
@@ -106,6 +107,40 @@ def exchange(first: Path, second: Path) -> bool:
     if number and number not in NO_EXCHANGE:
         raise OSError(number, os.strerror(number), str(first), None, str(second))
     return not number
+
+
+def replace_folder(new: Path, old: Path, aside: Path) -> None:
+    """Gives a folder the name of another one, which is ``aside`` afterwards.
+
+    One of the two is there, and whole, at any moment; where the file system cannot exchange folders, there is a moment
+    without either, with the old one ``aside``. Who is killed on the way leaves there the new one or the old one.
+
+    Args:
+        new: the folder.
+        old: where it goes; there may be nothing.
+        aside: a name beside ``old`` that nothing has.
+
+    Raises:
+        OSError: a folder cannot be renamed; both have their names again.
+    """
+    if not old.exists():
+        new.rename(old)
+        return
+    new.rename(aside)
+    try:
+        is_exchanged = exchange(aside, old)
+    except OSError:
+        aside.rename(new)
+        raise
+    if is_exchanged:
+        return
+    aside.rename(new)
+    old.rename(aside)
+    try:
+        new.rename(old)
+    except OSError:
+        aside.rename(old)
+        raise
 
 
 def write_json(path: Path, content: Any, *, is_checked: bool = False) -> None:

@@ -192,7 +192,7 @@ def test_new_models_take_the_place_of_old_ones_and_leave_what_is_not_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
 ) -> None:
     if not can_exchange:
-        monkeypatch.setattr("lgsfm.mapping.exchange", lambda first, second: False)
+        monkeypatch.setattr("lgsfm.files.exchange", lambda first, second: False)
     for name in ("new", "sparse"):
         (tmp_path / name / "0").mkdir(parents=True)
         (tmp_path / name / "0" / "cameras.bin").write_text(name)

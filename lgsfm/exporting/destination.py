@@ -12,7 +12,7 @@ from typing import Any
 
 from ..disk import check_free
 from ..errors import CacheError, InputError
-from ..files import read_json
+from ..files import read_json, replace_folder
 from ..workspace import Workspace
 
 __all__ = ["EXPORTS", "RECORD", "check_destination", "written_folder", "written_whole"]
@@ -78,12 +78,7 @@ def _put(partial: Path, path: Path) -> None:
         os.replace(partial, path)
         return
     before = path.with_name(f".{path.name}.{os.getpid()}.before")  # a folder that is not empty cannot be replaced
-    os.replace(path, before)
-    try:
-        os.replace(partial, path)
-    except OSError:
-        os.replace(before, path)
-        raise
+    replace_folder(partial, path, before)
     _remove(before)
 
 

@@ -19,7 +19,7 @@ import pycolmap
 
 from ..child import run_in_child
 from ..errors import CacheError, LgsfmError, ReconstructionError
-from ..files import exchange
+from ..files import replace_folder
 from ..types import Progress
 from .choice import Missing, Score, objection
 from .mappers import MAPPERS, MappingOptions, ModelSummary, map_in_child, summarize_model
@@ -239,23 +239,14 @@ def pycolmap_version() -> str:
 
 # --------------------------------------------------------------------------------- the folder of the models
 def replace_models(new: Path, old: Path) -> None:
-    """Puts a folder of models in the place of another; one of the two is there, and whole, at any moment.
-
-    Where the file system cannot exchange folders, there is a moment without either; the next run ends it.
+    """Puts a folder of models in the place of another, see `replace_folder`; what a kill leaves, the next run ends.
 
     Raises:
         CacheError: a folder cannot be renamed.
     """
     aside = old.with_name(f"{old.name}.before")
     try:
-        if not old.exists():
-            new.rename(old)
-            return
-        new.rename(aside)  # a run that is killed now leaves models that the next one drops, and makes again
-        if not exchange(aside, old):
-            aside.rename(new)
-            old.rename(aside)
-            new.rename(old)
+        replace_folder(new, old, aside)
         _settle(aside, old)
     except OSError as exc:
         raise CacheError(f"{old} cannot be replaced by {new}: {exc.strerror}. Check its permissions.") from exc
