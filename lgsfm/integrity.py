@@ -23,8 +23,9 @@ from .healing import SecondLooks, are_second_looks
 from .images import list_images
 from .model_files import check_lengths
 from .poses import load_poses
-from .salvage import is_openable, remove, rewrite, survey
-from .settings import FINER_EDGE
+from .salvage import is_openable, kind_of_name, remove, rewrite, survey
+from .settings import finer_options
+from .store import FeatureStore
 from .summary import Summary
 from .types import Progress
 from .upright import are_turns
@@ -134,7 +135,7 @@ def _bytes(path: Path) -> int:
 
 
 def _store(workspace: Workspace, path: Path, log: Path, progress: Progress | None) -> Finding:
-    kind = "features" if path.name.startswith("features-") else "matches"
+    kind = "features" if kind_of_name(path) is FeatureStore else "matches"
     found = Finding(_name(workspace, path), kind, _bytes(path))
     if not path.is_file():
         return _with(found, problem="it is no file")
@@ -416,8 +417,5 @@ def _finer(identity: dict[str, Any]) -> dict[str, Any]:
     """The identity of the extractor of a finer look, see `Settings.finer`."""
     options = dict(identity.get("options", {}))
     with suppress(KeyError, TypeError):
-        options |= {
-            "max_edge_px": round(FINER_EDGE * options["max_edge_px"]),
-            "max_keypoints": 2 * options["max_keypoints"],
-        }
+        options |= finer_options(options["max_edge_px"], options["max_keypoints"])
     return {**identity, "options": options}

@@ -40,6 +40,7 @@ __all__ = [
     "RunOptions",
     "Settings",
     "choose_features",
+    "finer_options",
     "flag_fields",
 ]
 
@@ -333,9 +334,8 @@ class Settings(ComponentSettings):
         options = extractor.options
         if not options.max_keypoints:
             return None
-        edge_px = round(FINER_EDGE * options.max_edge_px)
         name = str(extractor.identity["extractor"])
-        return self.changed({"features": name, "max_edge_px": edge_px, "max_keypoints": 2 * options.max_keypoints})
+        return self.changed({"features": name, **finer_options(options.max_edge_px, options.max_keypoints)})
 
     def differing_from(self, flags: Mapping[str, Any]) -> dict[str, Any]:
         """Name -> value in ``flags`` of the choices, made before the mapper has its say, in which they differ."""
@@ -361,6 +361,11 @@ class Settings(ComponentSettings):
             f"Warning: the database was made with {made}, and so are the models of it. "
             "Run the stages before, up to `lgsfm database`, for what is asked for now."
         )
+
+
+def finer_options(max_edge_px: int, max_keypoints: int) -> dict[str, int]:
+    """What an extractor has for a finer look where it had these: larger pictures, twice the keypoints."""
+    return {"max_edge_px": round(FINER_EDGE * max_edge_px), "max_keypoints": 2 * max_keypoints}
 
 
 def choose_features(run: ComponentOptions) -> tuple[str, str]:

@@ -139,8 +139,7 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
             for reading only.
 
     Raises:
-        InUseError: another process has the file open, and one of the two writes.
-        CacheError: the file is of the other kind of store or of a newer version.
+        CacheError: another process writes to the file (`InUseError`), or it is of the other kind or a newer version.
         DamageError: it is damaged, and to be read.
     """
 

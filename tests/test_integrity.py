@@ -14,8 +14,13 @@ import pytest
 from cli_helpers import SIFT, copy_photos, run, summary_of, views
 
 from lgsfm.errors import CacheError, InputError
+from lgsfm.files import write_json
+from lgsfm.finer import Finer
+from lgsfm.healing import Look, SecondLooks
 from lgsfm.integrity import prune, repair, verify
+from lgsfm.settings import Settings
 from lgsfm.store import FeatureStore, MatchStore
+from lgsfm.workspace import Workspace
 
 FUZZ = Path(__file__).with_name("fuzz") / "stores.py"
 
@@ -263,3 +268,20 @@ def test_random_damage_is_never_read_as_something_else(tmp_path):
     results = {result for _, _, result in found}
     assert not results & {"wrong", "error"}
     assert "said" in results
+
+
+def test_stores_of_a_finer_look_go_only_if_there_was_none(tmp_path):
+    settings = Settings.from_flags({"features": "sift", "max_edge_px": 333, "max_keypoints": 300})
+    extractor = settings.make_extractor("sift")
+    matcher = settings.make_matcher("nearest", extractor)
+    identities = {"extractor": settings.identity_of(extractor), "matcher": settings.identity_of(matcher)}
+    space = Workspace(tmp_path)
+    write_json(space.options, {"flags": {}, **identities})
+    finer = Finer(tmp_path, space, settings.finer(extractor), lambda stage: None)
+    paths = [finer.features_path, finer.matches_path]
+    for path in paths:
+        path.touch()
+    assert [each.what for each in prune(tmp_path)] == ["of other options"] * 2
+    SecondLooks(space.second_looks).add(Look([("a.jpg", "b.jpg")], is_finer=True))
+    assert prune(tmp_path, is_dry=False) == []
+    assert all(path.exists() for path in paths)
