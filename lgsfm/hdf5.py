@@ -17,6 +17,7 @@ import math
 import mmap
 import os
 import struct
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,7 @@ FREE_BYTES = 1 << 24  # that a disk keeps free
 TABLES = 32  # at most this share of a file are tables, any of which may be doubled at once
 HEAP, HEAP_HEADER = b"HEAP", struct.Struct("<8xQ8xQ")  # of the names in a group: size and address of the texts
 HASH_DIGITS = 32
+WAIT_S, SAY_AFTER_S, TRY_EACH_S = 10.0, 1.0, 0.05  # for another process to close a file
 MAX_DEPTH = 100  # of folders of photos; deeper ones are a circle
 COMPLETE = "complete"  # attribute of a finished entry: the hash of all that is in it
 NO_RESERVING = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.ESPIPE)
@@ -78,15 +80,15 @@ Parts = tuple[Any, ...]  # of an entry: arrays, texts and numbers
 def open_file(path: Path, mode: str) -> h5py.File:
     """Opens a store; for writing ("a"), one that is damaged is set aside, since all it holds can be computed again.
 
+    HDF5 lets one process write, or several read. Readers seldom stay for long: one that has the file is waited for.
+
     Raises:
         DamageError: it is to be read, and damaged.
-        InUseError: another process has it open, and one of the two writes.
+        InUseError: another process has it open, one of the two writes, and `WAIT_S` seconds did not change that.
         CacheError: it cannot be opened for another reason.
     """
     try:
-        return h5py.File(path, mode)
-    except BlockingIOError as exc:
-        raise InUseError(f"{path} is in use by another process. Wait for it to end, or use another output.") from exc
+        return _open_when_free(path, mode)
     except (FileNotFoundError, PermissionError) as exc:
         raise CacheError(f"{path} cannot be opened: {exc.strerror}. Check the folder and its permissions.") from exc
     except (OSError, RuntimeError, ValueError) as exc:
@@ -99,8 +101,29 @@ def open_file(path: Path, mode: str) -> h5py.File:
             ) from exc
         if _is_readable(path):
             raise CacheError(f"{path} is open for reading in this process. Close that store first.") from exc
-        set_aside(path, one_line(exc))
+        if path.stat().st_size:
+            set_aside(path, one_line(exc))
+        else:  # whoever made it was stopped, or met a reader, before it was a file of HDF5
+            path.unlink()
         return h5py.File(path, mode)
+
+
+def _open_when_free(path: Path, mode: str) -> h5py.File:
+    """Opens a file, once no other process has it in a way that forbids that. Raises as h5py, and `InUseError`."""
+    begin, has_said = time.monotonic(), False
+    while True:
+        try:
+            return h5py.File(path, mode)
+        except BlockingIOError as exc:
+            waited_s = time.monotonic() - begin
+            if waited_s >= WAIT_S:
+                raise InUseError(
+                    f"{path} is in use by another process. Wait for it to end, or use another output."
+                ) from exc
+        if waited_s >= SAY_AFTER_S and not has_said:
+            logger.info("%s is in use by another process: waiting up to %.0f seconds for it.", path, WAIT_S)
+            has_said = True
+        time.sleep(TRY_EACH_S)
 
 
 def set_aside(path: Path, why: str) -> Path:

@@ -16,8 +16,6 @@ import pytest
 from cli_helpers import SIFT, Ran, command, copy_photos, hide_weights, run, run_process, summary_of, views
 from PIL import Image
 
-from lgsfm.store import FeatureStore
-
 QUICK = ("--features", "sift", "--max-edge-px", "400", "--max-keypoints", "200")
 TRIPLE = views(5, 6, 7)
 
@@ -280,15 +278,6 @@ def test_the_reconstruction_of_another_program_is_not_overwritten(photos: Path, 
     assert_explained(ended, f"holds {name} of another program", "-o")
     assert [path.name for path in output.iterdir()] == [name]
     assert name == "sparse" or (output / name).read_text() == "precious"
-
-
-def test_an_output_that_another_process_writes_to(photos: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    assert run("extract", photos, "-o", output, *QUICK).code == 0
-    (path,) = output.glob("features-*.h5")
-    with FeatureStore(path, {"held": "open"}):
-        ended = run_process("extract", photos, "-o", output, *QUICK)
-    assert_explained(ended, str(path), "in use by another process")
 
 
 def test_a_damaged_feature_file_is_set_aside_and_made_again(photos: Path, tmp_path: Path) -> None:

@@ -205,8 +205,10 @@ def in_child(code, *arguments):
 def test_a_second_process_is_told(tmp_path):
     code = """
 import sys
+from lgsfm import hdf5
 from lgsfm.errors import InUseError
 from lgsfm.store import FeatureStore
+hdf5.WAIT_S = 0
 for identity in ({}, None):
     try:
         FeatureStore(sys.argv[1], identity)
