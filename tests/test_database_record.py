@@ -169,3 +169,62 @@ def test_a_record_is_of_its_database_only_while_nobody_touches_that(tmp_path: Pa
         database.execute("DELETE FROM matches WHERE pair_id = (SELECT min(pair_id) FROM matches)")
     assert not again.is_of(path)
     assert not DatabaseRecord.read(tmp_path / "missing.json").is_of(path)
+
+
+def test_a_camera_changed_in_the_database_makes_it_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    build(path, NAMES)
+    record = DatabaseRecord.about(path, content())
+    with sqlite3.connect(path) as database:  # keypoints, matches and geometries stay
+        database.execute("UPDATE cameras SET width = width + 1")
+    assert not record.is_of(path)
+    assert not DatabaseRecord().is_of(tmp_path / "missing.db")
+
+
+# --------------------------------------------------------------------------------- bringing up to date
+def brought(
+    tmp_path: Path, record: DatabaseRecord, wanted: DatabaseContent, names: tuple[str, ...]
+) -> tuple[DatabaseRecord, set[Pair], list[set[Pair]]]:
+    """What becomes of the record of ``a.db`` and what it kept, and what each building was told to keep."""
+    asked = []
+
+    def build_again(kept: set[Pair]) -> tuple[list[Pair], list[str]]:
+        assert not (tmp_path / "a.json").exists()  # it would tell of what is being replaced, should we be killed
+        asked.append(kept)
+        build(tmp_path / "a.db", names, kept)
+        return [("b.jpg", "d.jpg")], ["b and d look alike"]
+
+    record.write(tmp_path / "a.json")
+    found, kept = record.brought_up_to_date(tmp_path / "a.json", tmp_path / "a.db", wanted, build_again)
+    return found, kept, asked
+
+
+def test_a_database_of_what_is_wanted_stays(tmp_path: Path) -> None:
+    build(tmp_path / "a.db", NAMES)
+    record = DatabaseRecord.about(tmp_path / "a.db", content())
+    found, kept, asked = brought(tmp_path, record, content(), NAMES)
+    assert (found, kept, asked) == (record, set(combinations(NAMES, 2)), [])
+    assert DatabaseRecord.read(tmp_path / "a.json") == record
+
+
+def test_a_database_that_grows_keeps_what_is_right_and_has_a_record_of_its_own(tmp_path: Path) -> None:
+    build(tmp_path / "a.db", NAMES)
+    before = DatabaseRecord.about(tmp_path / "a.db", content())
+    found, kept, asked = brought(tmp_path, before, content(ALL), ALL)
+    assert set(combinations(NAMES, 2)) <= kept
+    assert asked == [kept]
+    assert found.identity == content(ALL).identity
+    assert found.is_of(tmp_path / "a.db")
+    assert found.report["num_verified"] == 6
+    assert (found.dropped, found.doubts) == ([["b.jpg", "d.jpg"]], ["b and d look alike"])
+
+
+@pytest.mark.parametrize("wanted", [NAMES, ALL])
+def test_nothing_is_kept_of_a_database_that_somebody_touched(tmp_path: Path, wanted: tuple[str, ...]) -> None:
+    build(tmp_path / "a.db", NAMES)
+    record = DatabaseRecord.about(tmp_path / "a.db", content())
+    with sqlite3.connect(tmp_path / "a.db") as database:
+        database.execute("DELETE FROM matches WHERE pair_id = (SELECT min(pair_id) FROM matches)")
+    found, kept, asked = brought(tmp_path, record, content(wanted), wanted)
+    assert (kept, asked) == (set(), [set()])
+    assert found.is_of(tmp_path / "a.db")

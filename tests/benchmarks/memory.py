@@ -125,6 +125,8 @@ def run_count(arguments: argparse.Namespace, count: int, before: tuple[int, dict
     """All stages of a number of photos, each with a row; ``before`` are the peaks of the last number."""
     photos, output = arguments.folder / f"photos-{count}", arguments.folder / f"{arguments.features}-{count}"
     write_photos(photos, count)
+    if "extract" in arguments.stages:
+        shutil.rmtree(output, ignore_errors=True)  # or it would be a run over finished stages
     peaks: dict[str, Peak] = {}
     for stage in arguments.stages:
         if stage in READING and not (output / "sparse" / "0").exists():
