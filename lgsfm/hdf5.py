@@ -53,6 +53,7 @@ __all__ = [
 
 MARGIN_BYTES = 1 << 18  # for the tables of a file, beside the data of an entry
 FREE_BYTES = 1 << 24  # that a disk keeps free
+TABLE_CACHE_BYTES = 1 << 21  # of tables of a file in memory, as HDF5 counts; it takes about ten times as much
 TABLES = 32  # at most this share of a file are tables, any of which may be doubled at once
 HEAP, HEAP_HEADER = b"HEAP", struct.Struct("<8xQ8xQ")  # of the names in a group: size and address of the texts
 HASH_DIGITS = 32
@@ -88,7 +89,7 @@ def open_file(path: Path, mode: str) -> h5py.File:
         CacheError: it cannot be opened for another reason.
     """
     try:
-        return _open_when_free(path, mode)
+        return _with_small_cache(_open_when_free(path, mode))
     except (FileNotFoundError, PermissionError) as exc:
         raise CacheError(f"{path} cannot be opened: {exc.strerror}. Check the folder and its permissions.") from exc
     except (OSError, RuntimeError, ValueError) as exc:
@@ -105,7 +106,18 @@ def open_file(path: Path, mode: str) -> h5py.File:
             set_aside(path, one_line(exc))
         else:  # whoever made it was stopped, or met a reader, before it was a file of HDF5
             path.unlink()
-        return h5py.File(path, mode)
+        return _with_small_cache(h5py.File(path, mode))
+
+
+def _with_small_cache(file: h5py.File) -> h5py.File:
+    """A file of which HDF5 keeps few tables in memory: it would let them grow to 500 MB over 30,000 entries.
+
+    They are read again where they are needed again, which costs no measurable time.
+    """
+    config = file.id.get_mdc_config()
+    config.set_initial_size, config.initial_size, config.max_size = True, TABLE_CACHE_BYTES, TABLE_CACHE_BYTES
+    file.id.set_mdc_config(config)
+    return file
 
 
 def _open_when_free(path: Path, mode: str) -> h5py.File:

@@ -195,6 +195,16 @@ def test_photos_in_a_folder_named_like_a_photo_are_listed_with_it(tmp_path):
         assert sorted(store) == sorted(names)
 
 
+def test_memory_does_not_grow_with_the_entries_that_are_read(tmp_path):
+    """HDF5 would remember kilobytes of each entry that it has seen."""
+    with FeatureStore(tmp_path / "s.h5", IDENTITY) as store:
+        value = features(2)
+        write_all(store, {f"{i}.jpg": value for i in range(1200)})
+    with FeatureStore(tmp_path / "s.h5") as store:
+        assert all(len(store[name]) == 2 for name in store)
+        assert store.file.id.get_mdc_size()[2] <= 1 << 21
+
+
 # --- trouble with the file -----------------------------------------------------------------------------
 
 
