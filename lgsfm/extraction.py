@@ -13,12 +13,14 @@ from .background import read_ahead
 from .errors import InputError, MemoryShortageError, in_short
 from .extractors import Extractor, extract_visible, heeds_masks
 from .images import MIN_EDGE_PX, Photo, file_digest, read_photo
+from .machine import give_back_memory
 from .store import damaged_in, digest_of, is_intact, orientation_of, source_of
 from .types import Features, Progress
 
 __all__ = ["ExtractionReport", "extract_features"]
 
 _log = logging.getLogger(__name__)
+TIDY_PHOTOS = 32  # after so many, memory that is free goes back to the system
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -148,6 +150,8 @@ def extract_features(
             report.failed[name] = str(found).removeprefix(f"{image_dir / name}: ")
             store.pop(name, None)
         done += 1
+        if done % TIDY_PHOTOS == 0:
+            give_back_memory()
         if progress:
             progress(done, len(names))
     if names and len(report.failed) == len(names):

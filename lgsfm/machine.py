@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Machine", "available_bytes", "cpu", "gpu_bytes", "machine_of", "memory_bytes"]
+__all__ = ["Machine", "available_bytes", "cpu", "give_back_memory", "gpu_bytes", "machine_of", "memory_bytes"]
 
 PROBE_S = 0.02
 PROBE_SIZE = 96  # small enough that one thread does it: several would wait for each other where other programs work
@@ -121,6 +122,17 @@ def gpu_bytes(machine: Machine) -> int | None:
     import torch
 
     return int(torch.cuda.mem_get_info(torch.device(machine.device))[0])
+
+
+def give_back_memory() -> None:
+    """Has the allocator of the C library return to the system what is free, where it can (glibc); takes milliseconds.
+
+    Else the large arrays of networks, with small ones that stay between them, leave gaps that the next ones do not fit
+    into, and a process grows with all that it has ever computed.
+    """
+    if os.name == "posix":
+        with suppress(AttributeError, OSError):  # only glibc has it
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _default_threads() -> int:

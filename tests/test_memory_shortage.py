@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from lgsfm import extraction
 from lgsfm.cli import main
 from lgsfm.errors import InputError, MemoryShortageError
 from lgsfm.extraction import extract_features
@@ -20,6 +23,7 @@ from lgsfm.extractors.aliked import AlikedExtractor, AlikedOptions
 from lgsfm.extractors.sift import SiftExtractor, SiftOptions
 from lgsfm.extractors.superpoint import SuperPointExtractor, SuperPointOptions
 from lgsfm.images import read_photo
+from lgsfm.machine import give_back_memory
 from lgsfm.matchers.lightglue import LightGlueMatcher, LightGlueOptions
 from lgsfm.matchers.nearest import NearestMatcher, NearestOptions
 from lgsfm.matching import match_features
@@ -201,3 +205,44 @@ def test_a_process_that_may_have_no_more_says_so_and_goes_on(make):
     short, again = done.stdout.splitlines()
     assert "--max-edge-px" in short
     assert int(again.removeprefix("again: ")) > 0
+
+
+# --------------------------------------------------------------------------------- growth
+FIVE = [f"{i}.png" for i in range(5)]
+GAPS = """
+from pathlib import Path
+from lgsfm.machine import give_back_memory
+
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) / 256
+
+blocks = [bytearray(100_000) for _ in range(2000)]
+blocks = blocks[::20]  # what stays lies between what is free
+before = resident_mb()
+give_back_memory()
+print(before - resident_mb(), all(len(block) == 100_000 and not any(block[::4096]) for block in blocks))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators cannot be told")
+def test_free_memory_between_what_is_in_use_goes_back_to_the_system() -> None:
+    done = subprocess.run([sys.executable, "-c", GAPS], capture_output=True, text=True, check=True)
+    given_back_mb, is_whole = done.stdout.split()
+    assert float(given_back_mb) > 100  # of 190 that are free
+    assert is_whole == "True"
+
+
+def test_a_long_extraction_gives_memory_back_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FIVE:
+        cv2.imwrite(str(tmp_path / name), np.zeros((64, 64, 3), np.uint8))
+    at = []
+    store: dict[str, Features] = {}
+    monkeypatch.setattr(extraction, "TIDY_PHOTOS", 2)
+    monkeypatch.setattr(extraction, "give_back_memory", lambda: at.append(len(store)))
+    extract_features(tmp_path, FIVE, SiftExtractor(SiftOptions(), "cpu", fetched), store)
+    assert at == [2, 4]
+
+
+def test_where_the_allocator_cannot_be_told_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())  # musl, macOS
+    give_back_memory()
