@@ -39,7 +39,7 @@ TESTS: dict[str, list[str]] = {  # module -> what tests it, without what takes l
     "epipolar": ["test_two_view.py", "test_absolute_pose.py", f"{PROPERTIES}geometry.py"],
     "evaluation": ["test_evaluation.py", f"{PROPERTIES}geometry.py"],
     "exif": ["test_exif.py", f"{PROPERTIES}geometry.py"],
-    "files": ["test_store.py", f"{PROPERTIES}choices.py"],
+    "files": ["test_files.py", f"{PROPERTIES}choices.py"],
     "hdf5": ["test_store.py", f"{PROPERTIES}stores.py"],
     "healing": ["test_healing.py", f"{PROPERTIES}collections.py"],
     "image_files": ["test_image_files.py", "test_images.py"],
