@@ -1,5 +1,6 @@
 """The matching stage with dictionaries for stores and a matcher that is a plain function of the features."""
 
+import threading
 from itertools import combinations
 
 import numpy as np
@@ -157,6 +158,22 @@ def test_images_are_prepared_about_once(count, reach, most):
     _, matcher = run(images, pairs, {})
     assert matcher.matched == len(pairs)
     assert count <= matcher.prepared <= most * count
+
+
+def test_features_are_read_ahead_of_the_matcher():
+    """By the thread that reads ahead: who matches does not wait for the disk."""
+
+    class Watched(dict):
+        def __getitem__(self, name):
+            readers.append((name, threading.current_thread().name.startswith("read-ahead")))
+            return super().__getitem__(name)
+
+    images, readers = Watched(collection(8)), []
+    run(images, list(combinations(images, 2)), {}, batch_size=4)
+    assert {name for name, is_ahead in readers if is_ahead} == {
+        *images
+    }  # twice where a batch began before it was there
+    assert sorted(name for name, is_ahead in readers if not is_ahead) == sorted(images)  # for their hashes
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])

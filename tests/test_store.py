@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -203,6 +204,19 @@ def test_memory_does_not_grow_with_the_entries_that_are_read(tmp_path):
     with FeatureStore(tmp_path / "s.h5") as store:
         assert all(len(store[name]) == 2 for name in store)
         assert store.file.id.get_mdc_size()[2] <= 1 << 21
+
+
+def test_what_was_written_is_put_on_the_disk_now_and_then(tmp_path, monkeypatch):
+    """Each time would cost more than writing does; never would lose hours where the power fails."""
+    now, synced = [1000.0], []
+    monkeypatch.setattr("lgsfm.store.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("lgsfm.store.sync", lambda file: synced.append(now[0]))
+    with FeatureStore(tmp_path / "s.h5", IDENTITY) as store:
+        for seconds in (1, 5, 9, 11, 12, 20, 22, 23):
+            now[0] = 1000.0 + seconds
+            store[f"{seconds}.jpg"] = features(2)
+        assert synced == [1011, 1022]
+    assert synced == [1011, 1022, 1023]  # and at the end
 
 
 # --- trouble with the file -----------------------------------------------------------------------------
@@ -423,6 +437,7 @@ def test_any_change_of_an_entry_is_noticed(kind, tmp_path):
         for name in (names[0], names[1], "other.jpg"):
             with pytest.raises(DamageError, match="its content is not what was written"):
                 store[key(name)]
+        assert set(store.damaged.values()) == {"its content is not what was written"}  # for `lgsfm cache verify`
         assert same(make(), store[key(names[3])])
 
 

@@ -36,7 +36,7 @@ TESTS: dict[str, list[str]] = {  # module -> what tests it, without what takes l
     "camera_rules": ["test_camera_groups.py", f"{PROPERTIES}choices.py"],
     "codebook": [f"{PROPERTIES}collections.py", "test_pairing_methods.py"],
     "database_record": ["test_database_record.py", f"{PROPERTIES}choices.py"],
-    "epipolar": ["test_two_view.py", "test_absolute_pose.py", f"{PROPERTIES}geometry.py"],
+    "epipolar": ["test_epipolar.py", "test_two_view.py", f"{PROPERTIES}geometry.py"],
     "evaluation": ["test_evaluation.py", f"{PROPERTIES}geometry.py"],
     "exif": ["test_exif.py", f"{PROPERTIES}geometry.py"],
     "files": ["test_files.py", f"{PROPERTIES}choices.py"],
