@@ -65,6 +65,27 @@ def test_sequential_is_the_next_ones_in_name_order():
     assert select("sequential", overlap=99) == select("exhaustive")
 
 
+@pytest.mark.parametrize("quadratic", [False, True])
+def test_a_folder_with_a_single_photo_keeps_no_other_from_its_pairs(quadratic):
+    names = ["alone/x.jpg", *(f"walk/{i}.jpg" for i in range(6))]
+    pairs = select("sequential", names, overlap=3, quadratic=quadratic)
+    steps = (1, 2, 4) if quadratic else (1, 2, 3)
+    assert pairs == [(f"walk/{i}.jpg", f"walk/{j}.jpg") for i, j in combinations(range(6), 2) if j - i in steps]
+
+
+@pytest.mark.parametrize(("size", "block", "rows"), [(6, 12, 2), (6, 13, 2), (6, 5, 1), (6, 100, 6)])
+def test_scores_are_asked_for_in_blocks_that_fit_into_memory(size, block, rows, monkeypatch):
+    asked = []
+
+    def scores(start, stop):
+        asked.append((start, stop))
+        return np.zeros((stop - start, size), np.float32)
+
+    monkeypatch.setattr(ranking, "BLOCK_SCORES", block)
+    assert len(list(ranking.best_partners(scores, size, 2))) == size
+    assert asked == [(start, min(start + rows, size)) for start in range(0, size, rows)]
+
+
 @pytest.mark.parametrize("method", ["exhaustive", "sequential"])
 def test_the_order_of_the_images_does_not_matter(method):
     assert select(method, overlap=2) == select(method, NAMES[::-1], overlap=2)

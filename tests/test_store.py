@@ -3,6 +3,7 @@
 import itertools
 import logging
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from lgsfm.errors import CacheError, DamageError
-from lgsfm.hdf5 import one_line
+from lgsfm.hdf5 import heap_names, one_line
 from lgsfm.store import (
     FORMAT,
     FeatureStore,
@@ -365,6 +366,26 @@ def test_damage_inside_is_one_line_that_says_what_to_do(tmp_path, signature):
     assert len(str(caught.value)) < 350 + len(str(path))
     assert str(path) in str(caught.value)
     assert "lgsfm cache repair" in str(caught.value)
+
+
+@pytest.mark.parametrize("signature", [b"SNOD", b"TREE"])
+def test_names_are_found_in_a_file_whose_tables_are_torn(tmp_path, signature):
+    path = tmp_path / "s.h5"
+    names = ["a.jpg", "b c.jpg", "sub/d.jpg"]  # of others HDF5 keeps no heap
+    with FeatureStore(path, IDENTITY) as store:
+        write_all(store, {name: features(3) for name in names})
+    path.write_bytes(path.read_bytes().replace(signature, b"XXXX"))
+    found = heap_names(path)
+    assert {"a.jpg", "b c.jpg", "sub", "d.jpg"} <= set(found)
+    assert len(found) == len(set(found))
+    assert all(name and "/" not in name and name.isprintable() for name in found)
+
+
+def test_texts_that_can_be_no_names_are_left_out(tmp_path):
+    texts = b"a.jpg\0\0folder/b.jpg\0line\n.jpg\0\xff.jpg\0c.jpg\0"
+    header = b"HEAP" + b"\0" * 4 + struct.pack("<QQQ", len(texts), 0, 40) + b"\0" * 8
+    (tmp_path / "s.h5").write_bytes(header + texts)
+    assert heap_names(tmp_path / "s.h5") == ["a.jpg", "c.jpg"]
 
 
 def test_a_long_report_of_hdf5_becomes_one_short_line():
