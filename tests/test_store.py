@@ -185,8 +185,11 @@ def test_photos_in_folders_named_like_a_part_of_an_entry_are_listed(tmp_path):
     with FeatureStore(tmp_path / "s.h5", IDENTITY) as store:
         write_all(store, {name: features() for name in names})
         store.file.create_group("sub/killed.jpg")["scores"] = np.zeros(3)  # the writer was killed
+        store.file.create_group("sub/killed earlier.jpg")
         assert set(store) == set(names)
         assert len(store) == len(names)
+        unfinished = {path: state for path, state in store.survey() if state is not True}
+        assert unfinished == {"sub/killed.jpg": False, "sub/killed earlier.jpg": False}
 
 
 def test_photos_in_a_folder_named_like_a_photo_are_listed_with_it(tmp_path):

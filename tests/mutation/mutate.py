@@ -54,7 +54,7 @@ TESTS: dict[str, list[str]] = {  # module -> what tests it, without what takes l
     "poses": ["test_evaluation.py", "test_pairing_methods.py", f"{PROPERTIES}geometry.py"],
     "retrievers/asmk": [f"{PROPERTIES}collections.py", "test_pairing_methods.py"],
     "store": ["test_store.py", f"{PROPERTIES}stores.py"],
-    "types": ["test_store.py", "test_layers.py", "test_exif.py", f"{PROPERTIES}stores.py"],
+    "types": ["test_types.py", "test_store.py", "test_layers.py", "test_exif.py", f"{PROPERTIES}stores.py"],
     "upright": ["test_upright.py", f"{PROPERTIES}collections.py"],
     "view_graph/__init__": ["test_view_graph.py", f"{PROPERTIES}collections.py"],
 }
