@@ -16,10 +16,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@contextmanager
 def read_ahead(
     items: Iterable[Item], read: Callable[[Item], Result], *, count: int = 2
-) -> Iterator[tuple[Item, Callable[[], Result]]]:
-    """Each item with a function that gives (or raises) what ``read`` gave for it in a background thread.
+) -> Iterator[Iterator[tuple[Item, Callable[[], Result]]]]:
+    """Gives each item with a function that gives (or raises) what ``read`` gave for it in a background thread.
+
+    The thread ends with the context, not when Python collects what was left of a loop: that may happen in the middle
+    of starting another thread, which then waits for itself forever.
 
     Args:
         items: what to read, in this order.
@@ -28,7 +32,8 @@ def read_ahead(
     """
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
         waiting: deque[tuple[Item, Future[Result]]] = deque()
-        try:
+
+        def each() -> Iterator[tuple[Item, Callable[[], Result]]]:
             for item in items:
                 waiting.append((item, _submit(pool, read, item)))
                 if len(waiting) > count:
@@ -37,6 +42,9 @@ def read_ahead(
             while waiting:
                 first, future = waiting.popleft()
                 yield first, future.result
+
+        try:
+            yield each()
         finally:
             for _, future in waiting:
                 future.cancel()

@@ -140,20 +140,21 @@ def extract_features(
         largest = max(largest, _num_pixels(photo))
         return features
 
-    for name, found in zip(todo, _each(see, read_ahead(todo, read, count=max(2, at_once)), at_once), strict=True):
-        if isinstance(found, Features):
-            store[name] = found
-            report.computed.append(name)
-        elif is_strict:
-            raise found
-        else:
-            report.failed[name] = str(found).removeprefix(f"{image_dir / name}: ")
-            store.pop(name, None)
-        done += 1
-        if done % TIDY_PHOTOS == 0:
-            give_back_memory()
-        if progress:
-            progress(done, len(names))
+    with read_ahead(todo, read, count=max(2, at_once)) as photos:
+        for name, found in zip(todo, _each(see, photos, at_once), strict=True):
+            if isinstance(found, Features):
+                store[name] = found
+                report.computed.append(name)
+            elif is_strict:
+                raise found
+            else:
+                report.failed[name] = str(found).removeprefix(f"{image_dir / name}: ")
+                store.pop(name, None)
+            done += 1
+            if done % TIDY_PHOTOS == 0:
+                give_back_memory()
+            if progress:
+                progress(done, len(names))
     if names and len(report.failed) == len(names):
         name, reason = next(iter(report.failed.items()))
         raise InputError(f"None of the {len(names)} photos in {image_dir} can be used. The first, {name}: {reason}")

@@ -85,8 +85,8 @@ def match_features(
     matching = Batches(images, min(batch_size or best_batch(matcher), MOST_PAIRS))
     ordered = in_blocks(todo, PREPARED_IMAGES - 2)
     batches = [ordered[i : i + matching.limit] for i in range(0, len(ordered), matching.limit)]
-    with write_behind() as write:
-        for batch, read in read_ahead(batches, images.read):
+    with write_behind() as write, read_ahead(batches, images.read) as read_batches:
+        for batch, read in read_batches:
             images.take(read())
             for part, found in matching.match(batch):
                 write(write_all, store, dict(zip(part, found, strict=True)))

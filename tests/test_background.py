@@ -1,13 +1,59 @@
-"""Writing behind: in order, within bounds, no error lost. Reading ahead is tested with the stage that began it."""
+"""Reading ahead and writing behind: in order, within bounds, no error lost, no thread left."""
 
 import threading
 import time
 
 import pytest
 
-from lgsfm.background import write_behind
+from lgsfm.background import read_ahead, write_behind
+from lgsfm.errors import InputError
 
 
+# --------------------------------------------------------------------------------- reading ahead
+def test_read_ahead_keeps_the_order_and_each_error_with_its_item():
+    def read(number):
+        if number % 3 == 0:
+            raise InputError(f"bad {number}")
+        return number**2
+
+    with read_ahead(range(10), read) as items:
+        results = list(items)
+    assert [item for item, _ in results] == list(range(10))
+    for item, result in results:
+        if item % 3 == 0:
+            with pytest.raises(InputError, match=f"bad {item}"):
+                result()
+        else:
+            assert result() == item**2
+
+
+def test_read_ahead_works_in_the_background_but_not_far_ahead():
+    threads, read = set(), []
+
+    def slow(number):
+        threads.add(threading.current_thread())
+        read.append(number)
+        return number
+
+    with read_ahead(range(50), slow) as items:
+        for item, result in items:
+            result()
+            time.sleep(0.002)  # the network works; photos must not pile up meanwhile
+            assert len(read) <= item + 4
+    assert threading.main_thread() not in threads
+    assert read == list(range(50))
+
+
+def test_leaving_early_ends_the_reading():
+    read = []
+    with read_ahead(range(1000), read.append) as items:
+        next(items)
+    num_read = len(read)
+    time.sleep(0.01)
+    assert num_read == len(read) < 10
+
+
+# --------------------------------------------------------------------------------- writing behind
 def test_calls_are_made_in_order_and_all_are_done_at_the_end():
     written = []
     with write_behind() as write:

@@ -15,7 +15,7 @@ import pytest
 
 import lgsfm
 from lgsfm.child import LAST_LINES, MAX_LOG_BYTES, run_in_child
-from lgsfm.errors import CacheError, InputError, LgsfmError, ReconstructionError
+from lgsfm.errors import CacheError, InputError, InUseError, LgsfmError, ReconstructionError
 
 TARGETS = '''
 """Functions that the tests call in a child process."""
@@ -137,7 +137,7 @@ def test_progress_may_be_left_out(log: Path) -> None:
     assert run_in_child("child_targets:count", {"total": 2}, log) == "counted"
 
 
-@pytest.mark.parametrize("error", [InputError, CacheError, ReconstructionError])
+@pytest.mark.parametrize("error", [InputError, CacheError, InUseError, ReconstructionError])
 def test_our_errors_keep_type_and_message(log: Path, error: type[LgsfmError]) -> None:
     with pytest.raises(error) as caught:
         run_in_child("child_targets:fail", {"error": error.__name__, "message": "what, where, what to do: é"}, log)

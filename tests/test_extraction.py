@@ -1,12 +1,10 @@
 """The feature stage with a dictionary for the store and an extractor that is a plain function of the photo."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
 
-from lgsfm.background import read_ahead
 from lgsfm.errors import InputError
 from lgsfm.extraction import MIN_EDGE_PX, extract_features
 from lgsfm.extractors import ExtractorOptions
@@ -132,6 +130,15 @@ def test_strict_stops_at_an_unusable_photo(folder):
         extract_features(folder, NAMES, ToyExtractor(), {}, is_strict=True)
 
 
+def test_no_thread_outlives_an_error_that_somebody_keeps(folder):
+    """One that Python's collector had to end would be ended in the middle of anything, and may then wait for itself."""
+    (folder / "a.png").write_bytes(b"no photo")
+    with pytest.raises(InputError) as kept:
+        extract_features(folder, NAMES, ToyExtractor(), {}, is_strict=True)
+    assert kept.tb is not None  # with all that the stage knew
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("read-ahead")] == []
+
+
 def test_no_usable_photo_is_an_error(folder):
     for name in NAMES:
         (folder / name).write_bytes(b"")
@@ -166,46 +173,3 @@ def test_what_was_finished_before_an_interrupt_stays(folder):
         extract_features(folder, NAMES, ToyExtractor(), store, progress=stop)
     assert sorted(store) == NAMES[:2]
     assert extract_features(folder, NAMES, ToyExtractor(), store).computed == NAMES[2:]
-
-
-# --- read_ahead ----------------------------------------------------------------------------------------
-
-
-def test_read_ahead_keeps_the_order_and_each_error_with_its_item():
-    def read(number):
-        if number % 3 == 0:
-            raise InputError(f"bad {number}")
-        return number**2
-
-    results = list(read_ahead(range(10), read))
-    assert [item for item, _ in results] == list(range(10))
-    for item, result in results:
-        if item % 3 == 0:
-            with pytest.raises(InputError, match=f"bad {item}"):
-                result()
-        else:
-            assert result() == item**2
-
-
-def test_read_ahead_works_in_the_background_but_not_far_ahead():
-    threads, read = set(), []
-
-    def slow(number):
-        threads.add(threading.current_thread())
-        read.append(number)
-        return number
-
-    for item, result in read_ahead(range(50), slow):
-        result()
-        time.sleep(0.002)  # the network works; photos must not pile up meanwhile
-        assert len(read) <= item + 4
-    assert threading.main_thread() not in threads
-    assert read == list(range(50))
-
-
-def test_leaving_early_ends_the_reading():
-    read = []
-    for _ in read_ahead(range(1000), read.append):
-        break
-    time.sleep(0.01)
-    assert len(read) < 10
