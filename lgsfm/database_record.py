@@ -7,6 +7,7 @@ second look, cost the verification of what is new.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,13 +16,16 @@ from typing import Any, get_type_hints
 from .camera_groups import CameraGroup
 from .database import VerificationOptions
 from .database_reading import checksum, fingerprint, report_on
+from .errors import CacheError
 from .files import misfits, read_json, write_json
 from .mapping import pycolmap_version
 from .options import digest
+from .replaced import put_beside
 from .types import Pair
 
 __all__ = ["DatabaseContent", "DatabaseRecord"]
 
+logger = logging.getLogger(__name__)
 FORMAT = 2  # of the database; 2: with relative poses
 
 
@@ -123,14 +127,31 @@ class DatabaseRecord:
             database: the file; what this record tells of it counts only if it is whole and untouched.
             content: that is wanted.
             build: makes the database, keeping these pairs; gives those that were dropped as doubtful, and the doubts.
+
+        Raises:
+            CacheError: a database that was changed since it was made cannot be moved out of the way, see `put_beside`.
         """
         is_whole = self.is_of(database)
         if is_whole and self.identity == content.identity:
             return self, set(content.pairs)
         kept = self.kept_pairs(content) if is_whole else set()
+        if self.fingerprint and not is_whole and database.exists():
+            self._put_beside(database)
         path.unlink(missing_ok=True)
         dropped, doubts = build(kept)
         return DatabaseRecord.about(database, content, dropped=list(map(list, dropped)), doubts=doubts), kept
+
+    @staticmethod
+    def _put_beside(database: Path) -> None:
+        """Keeps a database that was changed since it was made: by hand, by another program, or by damage."""
+        files = [path for path in (database, *(Path(f"{database}{end}") for end in ("-wal", "-shm"))) if path.exists()]
+        try:
+            target = put_beside(database.parent, files)
+        except OSError as exc:
+            raise CacheError(f"{database} cannot be moved: {exc.strerror}. Check its permissions.") from exc
+        logger.warning(
+            "%s was changed since it was made. It is made again; the changed one is in %s.", database, target
+        )
 
     @classmethod
     def about(cls, database: Path, content: DatabaseContent, **more: Any) -> DatabaseRecord:

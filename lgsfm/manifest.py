@@ -19,9 +19,9 @@ from . import __version__
 from .database_reading import fingerprint, geometry_digest
 from .errors import InputError
 from .files import read_json, write_json
-from .images import file_digest
 from .machine import cpu
 from .mapping import pycolmap_version
+from .mapping.folder import model_files
 from .options import digest
 from .store import FeatureStore, MatchStore, digest_of, num_keypoints, orientation_of, source_of
 from .types import Matches, Pair
@@ -106,7 +106,7 @@ def make_manifest(workspace: Workspace, contents: Contents) -> dict[str, Any]:
         "matches": _matches(workspace, contents.matches, contents.pairs),
         "finer matches": _matches(workspace, contents.finer_matches, contents.finer_pairs),
         "database": _database(workspace.database),
-        "models": _models(workspace.sparse),
+        "models": model_files(workspace.sparse),
     }
 
 
@@ -186,15 +186,3 @@ def _database(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     return {"fingerprint": fingerprint(path), "geometries": geometry_digest(path)}
-
-
-def _models(folder: Path) -> dict[str, str]:
-    """File of a model, relative to the folder of all of them -> its sha256."""
-    paths: Mapping[str, Path] = {
-        path.relative_to(folder).as_posix(): path
-        for model in folder.glob("*")
-        if model.name.isdecimal()
-        for path in model.iterdir()
-        if path.is_file()
-    }
-    return {name: file_digest(paths[name]) for name in sorted(paths)}

@@ -48,7 +48,7 @@ LAYERS = [
     {"image_headers"},
     {"exif", "image_files", "mask_pixels", "options"},
     {"tiff_tags"},
-    {"citations", "disk", "errors"},
+    {"citations", "disk", "errors", "replaced"},
 ]
 COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 SHARED = {"extractors.network"}  # what components of a kind may import beside the `__init__` of their package

@@ -220,7 +220,9 @@ def test_a_database_that_grows_keeps_what_is_right_and_has_a_record_of_its_own(t
 
 
 @pytest.mark.parametrize("wanted", [NAMES, ALL])
-def test_nothing_is_kept_of_a_database_that_somebody_touched(tmp_path: Path, wanted: tuple[str, ...]) -> None:
+def test_a_database_that_somebody_touched_is_put_beside_and_nothing_is_taken_from_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wanted: tuple[str, ...]
+) -> None:
     build(tmp_path / "a.db", NAMES)
     record = DatabaseRecord.about(tmp_path / "a.db", content())
     with sqlite3.connect(tmp_path / "a.db") as database:
@@ -228,3 +230,6 @@ def test_nothing_is_kept_of_a_database_that_somebody_touched(tmp_path: Path, wan
     found, kept, asked = brought(tmp_path, record, content(wanted), wanted)
     assert (kept, asked) == (set(), [set()])
     assert found.is_of(tmp_path / "a.db")
+    with sqlite3.connect(tmp_path / "replaced" / "1" / "a.db") as database:  # whose work it may be
+        assert database.execute("SELECT count(*) FROM matches").fetchone()[0] == len(NAMES) * (len(NAMES) - 1) // 2 - 1
+    assert "a.db was changed since it was made" in caplog.text

@@ -15,7 +15,6 @@ from lgsfm.mapping import (
     map_database,
     map_in_child,
     principal_point_note,
-    replace_models,
     summarize_model,
 )
 from lgsfm.mapping.principal_point import MAX_SHIFT, refine_principal_points, shared_cameras, shift
@@ -48,10 +47,14 @@ def synthesize(folder: Path, *, num_rigs: int = 1, num_images: int = 7, off_cent
     return path
 
 
-def mapped(folder: Path, **options: object) -> list:
-    log = folder / "log"
+def mapped(folder: Path, *, former_images: int = 0, **options: object) -> list:
     return map_database(
-        folder / "database.db", folder / "photos", folder / "sparse", MappingOptions(**options), log_path=log
+        folder / "database.db",
+        folder / "photos",
+        folder / "sparse",
+        MappingOptions(**options),
+        former_images=former_images,
+        log_path=folder / "log",
     )
 
 
@@ -113,11 +116,30 @@ def test_a_rerun_keeps_what_is_not_its_own(tmp_path: Path) -> None:
     (sparse / "aligned" / "images.bin").write_text("mine")
     (sparse / "2024").mkdir()
     (sparse / "7").mkdir()
-    (sparse / "7" / "cameras.bin").write_text("an old model of ours")
+    (sparse / "7" / "cameras.bin").write_text("a model of mine")
     mapped(tmp_path)
-    assert sorted(path.name for path in sparse.iterdir()) == ["0", "2024", "aligned", "notes.txt"]
+    assert sorted(path.name for path in sparse.iterdir()) == ["0", "2024", "aligned", "models.json", "notes.txt"]
     assert (sparse / "aligned" / "images.bin").read_text() == "mine"
+    assert (tmp_path / "replaced" / "1" / "7" / "cameras.bin").read_text() == "a model of mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["database.db", "log", "photos", "replaced", "sparse"]
+
+
+def test_a_rerun_leaves_no_models_of_its_own_behind(tmp_path: Path) -> None:
+    synthesize(tmp_path)
+    mapped(tmp_path)
+    mapped(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["database.db", "log", "photos", "sparse"]
+    assert sorted(path.name for path in (tmp_path / "sparse").iterdir()) == ["0", "models.json"]
+
+
+def test_a_model_of_more_photos_is_kept_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    synthesize(tmp_path)
+    mapped(tmp_path)
+    before = (tmp_path / "sparse" / "0" / "images.bin").read_bytes()
+    mapped(tmp_path, former_images=8)
+    assert (tmp_path / "replaced" / "1" / "0" / "images.bin").read_bytes() == before
+    assert "The model has 7 photos, the one that was there had 8; that one is kept." in caplog.text
+    assert f"Kept in {tmp_path / 'replaced' / '1'}" in caplog.text
 
 
 @pytest.mark.parametrize("is_new_there", [False, True])
@@ -130,7 +152,7 @@ def test_killed_between_two_renames_nothing_is_lost(tmp_path: Path, is_new_there
         mapped(tmp_path)
     (tmp_path / "database.db").unlink()
     assert mapped(tmp_path) == []  # there is nothing in the database
-    assert sorted(path.name for path in (tmp_path / "sparse").iterdir()) == ["0", "notes.txt"]
+    assert sorted(path.name for path in (tmp_path / "sparse").iterdir()) == ["0", "models.json", "notes.txt"]
 
 
 @pytest.mark.parametrize("mapper", ["incremental", "global"])
@@ -185,19 +207,3 @@ def test_a_disk_on_which_colmap_cannot_even_open_the_database_is_explained(
             options=MappingOptions().to_dict(),
             report=lambda done, total: None,
         )
-
-
-@pytest.mark.parametrize("can_exchange", [True, False])
-def test_new_models_take_the_place_of_old_ones_and_leave_what_is_not_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
-) -> None:
-    if not can_exchange:
-        monkeypatch.setattr("lgsfm.files.exchange", lambda first, second: False)
-    for name in ("new", "sparse"):
-        (tmp_path / name / "0").mkdir(parents=True)
-        (tmp_path / name / "0" / "cameras.bin").write_text(name)
-    (tmp_path / "sparse" / "notes.txt").write_text("mine")
-    replace_models(tmp_path / "new", tmp_path / "sparse")
-    assert (tmp_path / "sparse" / "0" / "cameras.bin").read_text() == "new"
-    assert (tmp_path / "sparse" / "notes.txt").read_text() == "mine"
-    assert [path.name for path in tmp_path.iterdir()] == ["sparse"]

@@ -19,9 +19,9 @@ import pycolmap
 
 from ..child import run_in_child
 from ..errors import CacheError, LgsfmError, ReconstructionError
-from ..files import replace_folder
 from ..types import Progress
 from .choice import Missing, Score, objection
+from .folder import record_models, replace_models, settle
 from .mappers import MAPPERS, MappingOptions, ModelSummary, map_in_child, summarize_model
 from .principal_point import MIN_IMAGES
 from .snapshots import newest_snapshot, suspect
@@ -50,6 +50,7 @@ def map_database(
     options: MappingOptions | None = None,
     *,
     is_resumable: bool = True,
+    former_images: int = 0,
     log_path: Path,
     progress: Progress | None = None,
 ) -> list[ModelSummary]:
@@ -62,9 +63,10 @@ def map_database(
         database: from `lgsfm.database.build_database`; it is not changed.
         image_dir: for the colours of the points.
         output: folder of the models; those that it held before are replaced once there are new models and they are
-            whole. Whatever else lies there is kept.
+            whole. Whatever else lies there is kept, see `lgsfm.mapping.folder`.
         options: see `MappingOptions`.
         is_resumable: with snapshots. A model that goes on from one is about as good as one from the start, but another.
+        former_images: registered images of the best model that is there; it is kept beside one of fewer.
         log_path: COLMAP's output is appended here.
         progress: called with (registered images, all images).
 
@@ -80,7 +82,7 @@ def map_database(
     partial, before = output.with_name(f"{output.name}.partial"), output.with_name(f"{output.name}.before")
     try:
         if before.exists():  # a run was killed while it replaced the models
-            _settle(before, output)
+            settle(before, output)
         partial.mkdir(parents=True, exist_ok=True)
         for path in partial.iterdir():  # what a killed run left half made
             if path.name != SNAPSHOTS or not is_resumable:
@@ -117,11 +119,19 @@ def map_database(
         if models:
             for model in kept.models[len(models) :]:
                 shutil.rmtree(kept.folder / model.path, ignore_errors=True)
-            replace_models(kept.folder, output)
+            record_models(kept.folder)
+            replace_models(kept.folder, output, keep_because=_loss(former_images, models[0].num_reg_images))
             models[0] = replace(models[0], attempts=attempts)
         return models
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _loss(before: int, now: int) -> str:
+    """What people must hear of a model with fewer photos than the one in whose place it comes, else ""."""
+    return (
+        f"The model has {_photos(now)}, the one that was there had {before}; that one is kept." if now < before else ""
+    )
 
 
 # --------------------------------------------------------------------------------- several ways
@@ -235,32 +245,6 @@ def _large_enough(models: list[ModelSummary], least: int) -> list[ModelSummary]:
 def pycolmap_version() -> str:
     """As the library says, not its wheel, which goes by several names (pycolmap-cuda12)."""
     return str(pycolmap.__version__)
-
-
-# --------------------------------------------------------------------------------- the folder of the models
-def replace_models(new: Path, old: Path) -> None:
-    """Puts a folder of models in the place of another, see `replace_folder`; what a kill leaves, the next run ends.
-
-    Raises:
-        CacheError: a folder cannot be renamed.
-    """
-    aside = old.with_name(f"{old.name}.before")
-    try:
-        replace_folder(new, old, aside)
-        _settle(aside, old)
-    except OSError as exc:
-        raise CacheError(f"{old} cannot be replaced by {new}: {exc.strerror}. Check its permissions.") from exc
-
-
-def _settle(aside: Path, output: Path) -> None:
-    """Takes from the folder of old models what is not ours, and deletes the rest; without new models it comes back."""
-    if not output.exists() and aside.exists():
-        aside.rename(output)
-    for path in sorted(aside.iterdir()) if aside.exists() else ():
-        is_model = path.name.isdecimal() and any(path.glob("cameras.*"))
-        if not is_model and not (output / path.name).exists():
-            path.rename(output / path.name)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def principal_point_note(options: MappingOptions, models: Sequence[ModelSummary]) -> str:
