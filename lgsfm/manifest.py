@@ -17,17 +17,20 @@ from typing import Any
 
 from . import __version__
 from .database_reading import fingerprint, geometry_digest
-from .errors import InputError
-from .files import read_json, write_json
+from .errors import InputError, in_short
+from .files import misfits, read_json, write_json
+from .healing import SecondLooks
+from .images import file_digest
 from .machine import cpu
 from .mapping import pycolmap_version
 from .mapping.folder import model_files
 from .options import digest
+from .pairing import read_pairs
 from .store import FeatureStore, MatchStore, digest_of, num_keypoints, orientation_of, source_of
 from .types import Matches, Pair
 from .workspace import Workspace
 
-__all__ = ["FORMAT", "Contents", "make_manifest", "pair_digests", "read_manifest", "write_manifest"]
+__all__ = ["FORMAT", "Contents", "changed_since", "make_manifest", "pair_digests", "read_manifest", "write_manifest"]
 
 FORMAT = 1
 LIBRARIES = {  # name -> how it may be installed
@@ -36,6 +39,20 @@ LIBRARIES = {  # name -> how it may be installed
     "h5py": ("h5py",),
     "opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python"),
     "pillow": ("pillow",),
+}
+PARTS = {
+    "lgsfm": dict[str, str],
+    "machine": dict[str, str],
+    "libraries": dict[str, str],
+    "options": dict[str, dict[str, Any]],
+    "components": dict[str, dict[str, Any]],
+    "weights": list[dict[str, Any]],
+    "images": dict[str, dict[str, Any]],
+    "pairs": dict[str, Any],
+    "matches": dict[str, Any],
+    "finer matches": dict[str, Any],
+    "database": dict[str, str],
+    "models": dict[str, str],
 }
 NO_STAGES = ("flags", "extractor", "matcher")  # of options.json, what is not the options of a stage
 
@@ -61,7 +78,7 @@ class Contents:
 
 def write_manifest(workspace: Workspace, contents: Contents) -> None:
     """Writes ``manifest.json``. Raises `CacheError` if a file cannot be read or written."""
-    write_json(workspace.manifest, make_manifest(workspace, contents))
+    write_json(workspace.manifest, make_manifest(workspace, contents), is_checked=True)
 
 
 def read_manifest(output: Path) -> dict[str, Any]:
@@ -71,17 +88,40 @@ def read_manifest(output: Path) -> dict[str, Any]:
         InputError: there is none that this version can read.
     """
     path = Workspace(Path(output)).manifest
-    found = read_json(path)
-    if not found:
+    if not path.exists():
         raise InputError(
-            f"'{output}' has no {path.name}: it is no output folder of lgsfm, of an older version, or the last run in "
-            "it was interrupted. The same command again writes it; what is finished is kept."
+            f"'{output}' has no {path.name}: it is no output folder of lgsfm, of an older version, the last run in it "
+            "was interrupted, or `lgsfm cache` removed something. The same command again writes it, and keeps what is "
+            "finished."
         )
-    if found.get("format") != FORMAT:
+    found = read_json(path)
+    if found.get("format", FORMAT) != FORMAT:
         raise InputError(
             f"{path} is of format {found.get('format')}, this lgsfm reads {FORMAT}: take the lgsfm that wrote it."
         )
+    if not _is_whole(found):
+        raise InputError(f"{path} is damaged, or no manifest. The command that made the folder, again, writes it anew.")
     return found
+
+
+def _is_whole(found: Mapping[str, Any]) -> bool:
+    """Whether all is there that is read of a manifest, and of the right types."""
+    if PARTS.keys() - found.keys() or misfits(found, PARTS):
+        return False
+    stores = [found["matches"], found["finer matches"]]
+    return (
+        {"version", "code"} <= found["lgsfm"].keys()
+        and all({"name", "sha256", "licence"} <= row.keys() for row in found["weights"])
+        and all({"source", "orientation", "keypoints", "features"} <= row.keys() for row in found["images"].values())
+        and all({"count", "digest"} <= row.keys() for row in (found["pairs"], *stores))
+        and all(_is_name(row.get("file")) for row in stores)
+        and (not found["database"] or {"fingerprint", "geometries"} <= found["database"].keys())
+    )
+
+
+def _is_name(file: Any) -> bool:
+    """Whether something is the name of a file in the folder, or ""."""
+    return isinstance(file, str) and Path(file).name == file
 
 
 def make_manifest(workspace: Workspace, contents: Contents) -> dict[str, Any]:
@@ -93,6 +133,8 @@ def make_manifest(workspace: Workspace, contents: Contents) -> dict[str, Any]:
     options = read_json(workspace.options)
     summary = read_json(workspace.summary)
     images = _images(workspace, contents)
+    pairs = _with_features(contents.pairs, images)
+    finer = _with_features(contents.finer_pairs, images)
     return {
         "format": FORMAT,
         "lgsfm": {"version": __version__, "code": code_digest()},
@@ -103,8 +145,9 @@ def make_manifest(workspace: Workspace, contents: Contents) -> dict[str, Any]:
         "weights": summary.get("weights", []),
         "images": images,
         "pairs": _pairs(contents.pairs),
-        "matches": _matches(workspace, contents.matches, contents.pairs),
-        "finer matches": _matches(workspace, contents.finer_matches, contents.finer_pairs),
+        "pairs file": _file(workspace.pairs),
+        "matches": _matches(workspace, contents.matches, pairs),
+        "finer matches": _matches(workspace, contents.finer_matches, finer),
         "database": _database(workspace.database),
         "models": model_files(workspace.sparse),
     }
@@ -153,6 +196,60 @@ def _images(workspace: Workspace, contents: Contents) -> dict[str, dict[str, Any
             for name in contents.names
             if (features := digest_of(store, name))
         }
+
+
+def changed_since(workspace: Workspace) -> list[str]:
+    """What of an output folder is not as its manifest says, in words; nothing if there is no manifest.
+
+    Photos, pairs and options are compared, the hashes that lie beside features and matches, the rows of the database,
+    and the bytes of the models. Whether features and matches are what their hashes say is for `lgsfm.integrity`.
+
+    Raises:
+        InputError: the manifest is of another format.
+        CacheError: a file cannot be read.
+    """
+    if not workspace.manifest.is_file():
+        return []
+    known = read_manifest(workspace.root)
+    now = make_manifest(workspace, _contents_of(workspace, known))
+    others = {
+        "options.json": any(now[part] != known[part] for part in ("options", "components")),
+        workspace.pairs.name: now["pairs file"] != known.get("pairs file", now["pairs file"]),
+        known["matches"]["file"]: now["matches"] != known["matches"],
+        known["finer matches"]["file"]: now["finer matches"] != known["finer matches"],
+        workspace.database.name: now["database"] != known["database"],
+    }
+    names = sorted(known["images"].keys() | now["images"].keys())
+    features = [name for name in names if now["images"].get(name) != known["images"].get(name)]
+    files = sorted(known["models"].keys() | now["models"].keys())
+    models = [f"sparse/{name}" for name in files if now["models"].get(name) != known["models"].get(name)]
+    parts = [f"features of {in_short(features)}"] * bool(features)
+    return [*parts, *(name for name, is_other in others.items() if is_other), *models]
+
+
+def _contents_of(workspace: Workspace, known: Mapping[str, Any]) -> Contents:
+    """What of an output folder a manifest is of."""
+    images, identity = known["images"], known["components"].get("extractor")
+    looks = SecondLooks(workspace.second_looks)
+    pairs = [*read_pairs(workspace.pairs, images, skip_unknown=True)] if workspace.pairs.is_file() else []
+    return Contents(
+        images,
+        workspace.features(identity).name if identity else "",
+        {*pairs, *looks.pairs},
+        known["matches"]["file"],
+        known["finer matches"]["file"],
+        looks.finer,
+    )
+
+
+def _with_features(pairs: Iterable[Pair], images: Mapping[str, Any]) -> list[Pair]:
+    """Those of which both photos have features: others may have matches of features that are gone."""
+    return [pair for pair in pairs if pair[0] in images and pair[1] in images]
+
+
+def _file(path: Path) -> str:
+    """The sha256 of a file, "" if it is not there."""
+    return file_digest(path) if path.is_file() else ""
 
 
 def _pairs(pairs: Iterable[Pair]) -> dict[str, Any]:

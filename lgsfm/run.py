@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +17,7 @@ from .database_record import DatabaseRecord
 from .database_update import DatabaseUpdate
 from .diagnosis import Evidence
 from .doctor import gather
-from .errors import CrashError, InputError, ReconstructionError
+from .errors import CrashError, InputError, LgsfmError, ReconstructionError
 from .extraction import ExtractionReport, extract_features
 from .extractors import Extractor, is_rotation_invariant
 from .files import read_json, write_json
@@ -104,6 +104,9 @@ class Run:
         try:
             if kind is None or issubclass(kind, ReconstructionError):  # without a model, too
                 self.write_manifest()
+            elif issubclass(kind, LgsfmError):  # what was there before is there still
+                with suppress(LgsfmError):
+                    self.write_manifest()
         finally:
             self.close()
 
@@ -468,7 +471,8 @@ class Run:
     def _write_options(self) -> None:
         stages = ("run", "upright", "masks", "pairs", "cameras", "verification", "doppelgangers", "healing", "mapping")
         options = {name: getattr(self.settings, name).to_dict() for name in stages}
-        write_json(self.workspace.options, {"flags": dict(self.settings.flags), **self._identities(), **options})
+        flags = dict(self.settings.flags)
+        write_json(self.workspace.options, {"flags": flags, **self._identities(), **options}, is_checked=True)
 
     def _identities(self) -> dict[str, Any]:
         """What made the features and the matches, now or before."""

@@ -140,7 +140,7 @@ class Summary:
 
     def write(self, path: Path) -> None:
         """Writes ``summary.json``. Raises `CacheError` if that fails."""
-        write_json(path, dataclasses.asdict(self))
+        write_json(path, dataclasses.asdict(self), is_checked=True)
 
 
 class Tally:

@@ -7,7 +7,8 @@ OUT/second-looks.json                 pairs that were tried beside, where photos
 OUT/matches-<matcher>-<hash>.h5       hash of matcher, options, weights, features
 OUT/prematches-<matcher>-<hash>.h5    the same of few keypoints, which select pairs (--pairs prematch)
 OUT/database.db  database.json        verified matches; what they were made of
-OUT/sparse/0, 1, ...                  models, the best one first
+OUT/sparse/0, 1, ...  models.json     models, the best one first; hashes of their files
+OUT/replaced/1, 2, ...                models and databases that were edited, or were better, see `lgsfm.replaced`
 OUT/summary.json  options.json        what came out, what was asked for
 OUT/manifest.json                     what it was made of and by, in hashes: what two runs differ in
 OUT/report.html                       all of it for people, see `lgsfm.report`
@@ -35,7 +36,7 @@ __all__ = ["Workspace", "default_output"]
 # How the names begin of what is written
 WRITTEN = (
     *("features-", "matches-", "prematches-", "database.", "sparse", "colmap.log", ".lock"),
-    *("manifest.", "options.", "pairs.", "report.", "second-looks.", "summary.", "upright."),
+    *("manifest.", "options.", "pairs.", "replaced", "report.", "second-looks.", "summary.", "upright."),
 )
 LOCKED_BYTE = 1 << 20  # on Windows
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)

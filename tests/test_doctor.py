@@ -16,6 +16,7 @@ from PIL import Image
 
 from lgsfm import examine
 from lgsfm.errors import InputError
+from lgsfm.files import read_json, write_json
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,8 @@ def test_the_end_of_the_run_and_the_doctor_say_the_same(sick: tuple[Path, Path])
 
 def test_the_doctor_works_where_the_photos_are_gone(sick: tuple[Path, Path], tmp_path: Path) -> None:
     shutil.copytree(sick[1], tmp_path / "out")
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    (tmp_path / "out" / "summary.json").write_text(json.dumps({**summary, "image_dir": "/nowhere"}))
+    path = tmp_path / "out" / "summary.json"
+    write_json(path, {**read_json(path), "image_dir": "/nowhere"})
     assert len(examine(tmp_path / "out").diagnoses) == 4
 
 

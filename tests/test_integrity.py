@@ -14,7 +14,7 @@ import pytest
 from cli_helpers import SIFT, copy_photos, run, summary_of, views
 
 from lgsfm.errors import CacheError, InputError
-from lgsfm.files import write_json
+from lgsfm.files import read_json, write_json
 from lgsfm.finer import Finer
 from lgsfm.healing import Look, SecondLooks
 from lgsfm.integrity import prune, repair, verify
@@ -69,11 +69,36 @@ def damaged(output):
 
 def test_a_finished_run_is_whole(output):
     found = {each.path: each for each in verify(output)}
-    assert not any(each.is_damaged or each.unfinished for each in found.values())
+    assert all(each.is_as_written and not each.unfinished for each in found.values())
+    assert found["manifest.json"].kind == "manifest"
     assert found[store_of(output, "features").name].num_entries == 4
     assert found[store_of(output, "matches").name].num_entries == 6
     assert {"database.db", "sparse/0", "pairs.txt", "summary.json"} <= set(found)
     assert repair(output) == []
+
+
+def test_models_of_somebody_else_are_named_and_left_alone(output):
+    (output / "sparse" / "0" / "notes.txt").write_text("mine")
+    flip(output / "sparse" / "0" / "points3D.bin", 17)  # the first coordinate of the first point
+    (output / "sparse" / "1").mkdir()
+    for path in (output / "sparse" / "0").glob("*.bin"):
+        (output / "sparse" / "1" / path.name).write_bytes(path.read_bytes())
+    found = {each.path: each for each in verify(output)}
+    assert found["sparse/0"].changed == ["notes.txt", "points3D.bin"]
+    assert {"cameras.bin", "images.bin"} <= set(found["sparse/1"].changed)
+    assert "sparse/0/points3D.bin" in found["manifest.json"].changed
+    ended = run("cache", "verify", output, "--quiet")
+    assert ended.code == 1
+    assert "CHANGED since it was written: notes.txt, points3D.bin" in ended.out
+    assert "Changed since they were written, by hand or by another program: sparse/0, sparse/1" in ended.err
+    assert repair(output) == []
+
+
+def test_a_summary_that_was_edited_is_damaged(output):
+    text = (output / "summary.json").read_text()
+    (output / "summary.json").write_text(text.replace('"num_images": 4', '"num_images": 5'))
+    assert "not what was written" in damaged(output)["summary.json"].problem
+    assert [action.path for action in repair(output)] == ["summary.json"]
 
 
 @pytest.mark.slow
@@ -228,8 +253,7 @@ def test_prune_removes_only_what_the_last_run_does_not_need(finished, output):
 @pytest.mark.slow
 def test_prune_removes_entries_of_photos_that_are_gone_and_unfinished_ones(finished, output, tmp_path):
     photos = copy_photos(finished[0], tmp_path / "photos", views(0, 1, 2))
-    summary = summary_of(output)
-    (output / "summary.json").write_text(json.dumps({**summary, "image_dir": str(photos)}))
+    write_json(output / "summary.json", {**read_json(output / "summary.json"), "image_dir": str(photos)})
     with h5py.File(store_of(output, "features"), "a") as file:
         file.create_group("killed.jpg")
     actions = {action.path: action for action in prune(output, is_dry=False)}

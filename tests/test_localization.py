@@ -21,6 +21,7 @@ from lgsfm.cameras import PIXEL_CENTRE, Camera
 from lgsfm.errors import InputError
 from lgsfm.evaluation import robust_similarity
 from lgsfm.exif import turn_upright
+from lgsfm.files import read_json, write_json
 from lgsfm.finished import FinishedRun
 from lgsfm.images import read_photo
 from lgsfm.localization import Localizer
@@ -278,10 +279,10 @@ def test_a_run_whose_features_or_model_do_not_fit_is_refused(output, courtyard, 
 
 def test_features_of_another_version_are_refused(output, courtyard, tmp_path):
     copy = shutil.copytree(output, tmp_path / "out")
-    options = json.loads((copy / "options.json").read_text())
+    options = read_json(copy / "options.json")
     other = {**options["extractor"], "version": 99}
     (copy / "database.json").unlink()
-    (copy / "options.json").write_text(json.dumps({**options, "extractor": other}))
+    write_json(copy / "options.json", {**options, "extractor": other})
     features = next(copy.glob("features-*.h5")).rename(Workspace(copy).features(other))
     with h5py.File(features, "a") as file:
         file.attrs["identity"] = json.dumps(other)

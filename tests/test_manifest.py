@@ -17,9 +17,9 @@ from cli_helpers import copy_photos, run, views
 import lgsfm
 from lgsfm import manifest as module
 from lgsfm.database_reading import pair_id
-from lgsfm.errors import InputError
+from lgsfm.errors import CacheError, InputError
 from lgsfm.files import read_json, write_json
-from lgsfm.manifest import Contents, make_manifest, match_digest_of, read_manifest, write_manifest
+from lgsfm.manifest import Contents, changed_since, make_manifest, match_digest_of, read_manifest, write_manifest
 from lgsfm.manifest_comparison import Comparison, compare_outputs
 from lgsfm.observer import Observer
 from lgsfm.store import FeatureStore, MatchStore
@@ -231,10 +231,87 @@ def test_the_source_code_is_part_of_it(tmp_path: Path, monkeypatch: pytest.Monke
     assert module.code_digest.__wrapped__() != before
 
 
+# --------------------------------------------------------------------------------- whether it still holds
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(bytes(content))
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "model": (lambda out: flip_a_byte(out / "sparse/0/points3D.bin"), "sparse/0/points3D.bin"),
+    "model that is gone": (lambda out: (out / "sparse/0/points3D.bin").unlink(), "sparse/0/points3D.bin"),
+    "another file": (lambda out: (out / "sparse/0/mine.bin").write_text("x"), "sparse/0/mine.bin"),
+    "pairs": (lambda out: (out / "pairs.txt").write_text(f"{PAIR[0]}\t{PAIR[1]}\n"), "pairs.txt"),
+    "no pairs": (lambda out: (out / "pairs.txt").unlink(), "pairs.txt"),
+    "no features": (lambda out: next(out.glob("features-*")).unlink(), f"features of {PHOTOS[0]}"),
+    "no matches": (lambda out: next(out.glob("matches-*")).unlink(), "matches-nearest"),
+    "no database": (lambda out: (out / "database.db").unlink(), "database.db"),
+    "geometries": (lambda out: change_geometry(out), "database.db"),
+    "matches": (lambda out: change_matches(out), "matches-nearest"),
+    "options": (
+        lambda out: write_json(
+            out / "options.json", {**read_json(out / "options.json"), "extractor": {"extractor": "sift"}}
+        ),
+        "options.json",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_not_as_it_says_any_more_is_named(other: Path, finished: Path, name: str) -> None:
+    change, what = CHANGES[name]
+    assert changed_since(Workspace(other)) == []
+    change(other)
+    assert any(part.startswith(what) for part in changed_since(Workspace(other)))
+    for ended in (run("manifest", other, "--check"), run("manifest", finished, other, "--check")):
+        assert ended.code == 1
+        assert f"'{other}' is not what its manifest says any more" in ended.err
+        assert what in ended.err
+
+
+def test_a_run_that_fails_before_it_changes_anything_leaves_it_true(finished: Path, other: Path) -> None:
+    with pytest.raises(InputError):
+        lgsfm.reconstruct(finished.parent / "images", other, **{**FLAGS, "pairs": str(other / "missing.txt")})
+    assert read_manifest(other) == read_manifest(finished)
+
+
+def test_a_run_that_fails_on_its_way_leaves_a_true_one(
+    finished: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **more: object) -> None:
+        raise CacheError("the disk is full")
+
+    monkeypatch.setattr("lgsfm.run.map_database", fail)
+    with pytest.raises(CacheError, match="full"):
+        lgsfm.reconstruct(finished.parent / "images", other, **FLAGS)
+    assert read_manifest(other)["models"] == read_manifest(finished)["models"]
+    assert changed_since(Workspace(other)) == []
+
+
+OTHER_PARTS = [{"images": {"a": {}}}, {"pairs": {}}, {"models": [1]}, {"weights": [{}]}, {"database": {"x": "y"}}]
+
+
+@pytest.mark.parametrize("change", OTHER_PARTS)
+def test_a_manifest_of_other_parts_is_no_manifest(other: Path, change: dict[str, Any]) -> None:
+    write_json(other / "manifest.json", {**read_manifest(other), **change})
+    with pytest.raises(InputError, match="damaged, or no manifest"):
+        read_manifest(other)
+
+
+def test_a_manifest_names_no_file_outside_of_the_folder(other: Path) -> None:
+    known = read_manifest(other)
+    write_json(other / "manifest.json", {**known, "matches": {**known["matches"], "file": "../matches.h5"}})
+    with pytest.raises(InputError, match="damaged, or no manifest"):
+        read_manifest(other)
+
+
 # --------------------------------------------------------------------------------- the command
 def test_the_command_ends_with_0_if_they_are_equal(finished: Path, other: Path) -> None:
     ended = run("manifest", finished, other)
-    assert (ended.code, ended.out) == (0, "They hold the same, bit by bit.\n")
+    assert ended.code == 0
+    assert ended.out == "They hold the same, bit by bit, as was noted when they were made (--check: and still do).\n"
+    assert run("manifest", finished, other, "--check").code == 0
 
 
 def test_the_command_ends_with_1_and_says_where_they_part(finished: Path, other: Path) -> None:

@@ -29,7 +29,7 @@ def add_commands(commands: Any) -> None:
         _verify,
         "read everything and say what is damaged",
         "Reads every file that a run reads, and compares it with the hash of what was written. Changes nothing. "
-        "Exit code 1 if something is damaged.",
+        "Exit code 1 if something is damaged or was changed.",
     )
     _add(
         actions,
@@ -65,10 +65,18 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> None:
     found = verify(arguments.output, report=terminal.progress)
     terminal.close()
     _print(arguments, found, table(found))
+    changed = [each.path for each in found if each.changed]
     if damaged := [each.path for each in found if each.is_damaged]:
         raise CacheError(
             f"Damaged: {in_short(damaged)}. `lgsfm cache repair {arguments.output}` removes what is damaged and keeps "
             "the rest; then `lgsfm reconstruct` makes it again."
+            + f" Changed since they were written: {in_short(changed)}."
+            * bool(changed)
+        )
+    if changed:
+        raise CacheError(
+            f"Changed since they were written, by hand or by another program: {in_short(changed)}. The same "
+            "`lgsfm reconstruct` as before makes again what is not its own, and keeps changed models and databases."
         )
 
 
@@ -116,6 +124,8 @@ def _state(found: Finding) -> str:
     if found.damaged:
         named = in_short(f"{name} ({why})" for name, why in found.damaged.items())
         parts.append(f"DAMAGED: {len(found.damaged)} entries: {named}")
+    elif found.changed:
+        parts.append(f"CHANGED since it was written: {in_short(found.changed)}")
     elif found.kind != "leftover":
         parts.append("ok")
     parts += [f"{len(found.unfinished)} unfinished"] if found.unfinished else []
@@ -129,6 +139,7 @@ UNITS = {
     "model": "images",
     "snapshot": "images",
     "record": "lines",
+    "manifest": "parts",
 }
 
 

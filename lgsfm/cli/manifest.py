@@ -9,8 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..manifest import read_manifest
+from ..errors import CacheError, in_short
+from ..manifest import changed_since, read_manifest
 from ..manifest_comparison import Comparison, Difference, compare_outputs
+from ..workspace import Workspace
 from .terminal import Terminal
 
 __all__ = ["add_commands"]
@@ -26,16 +28,22 @@ def add_commands(commands: Any) -> None:
         "manifest",
         help=text,
         description=f"Example: lgsfm manifest out-monday out-friday. W{text[1:]}, and what was different when they "
-        "were made. Exit code 0: they hold the same photos, features, pairs, matches, geometries and models, bit by "
-        "bit; 1: they do not.",
+        "were made, as was noted then. Exit code 0: they hold the same photos, features, pairs, matches, geometries "
+        "and models, bit by bit; 1: they do not.",
     )
     command.set_defaults(command=_manifest)
     command.add_argument("output", type=Path, help="output folder of lgsfm reconstruct")
     command.add_argument("other", type=Path, nargs="?", help="another one, to be compared")
+    command.add_argument(
+        "--check", action="store_true", help="first look whether the folders are still what their manifests say"
+    )
     command.add_argument("--json", action="store_true", help="print JSON: everything, nothing is left out")
 
 
 def _manifest(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    if arguments.check:
+        for output in filter(None, (arguments.output, arguments.other)):
+            _check(output)
     if arguments.other is None:
         found = read_manifest(arguments.output)
         print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else "\n".join(_overview(found)))
@@ -46,6 +54,16 @@ def _manifest(arguments: argparse.Namespace, terminal: Terminal) -> int:
     else:
         print("\n".join(_in_words(comparison)))
     return 0 if comparison.is_equal else 1
+
+
+def _check(output: Path) -> None:
+    """Raises `CacheError` if an output folder is not what its manifest says."""
+    read_manifest(output)
+    if changed := changed_since(Workspace(output)):
+        raise CacheError(
+            f"'{output}' is not what its manifest says any more: {in_short(changed)}. The same command as before makes "
+            "it again; what is finished is kept."
+        )
 
 
 def _overview(found: Mapping[str, Any]) -> Iterable[str]:
@@ -80,7 +98,7 @@ def _plain(values: Mapping[str, Any], name: str = "") -> Iterable[str]:
 def _in_words(comparison: Comparison) -> Iterable[str]:
     """A comparison for people."""
     if comparison.is_equal:
-        yield "They hold the same, bit by bit."
+        yield "They hold the same, bit by bit, as was noted when they were made (--check: and still do)."
     for i, difference in enumerate(comparison.results):
         yield f"{'They part at' if i == 0 else 'Then also'}: {difference.part}, {difference.summary}"
         yield from _some(difference)

@@ -62,6 +62,8 @@ def repair(output: str | Path, *, report: Report | None = None) -> list[Action]:
     """
     with _locked(output) as (workspace, log):
         damaged = [each for each in findings(workspace, log, report or (lambda name: None)) if each.is_damaged]
+        if damaged:
+            workspace.manifest.unlink(missing_ok=True)  # the folder will not be what it says
         return [_repair(workspace, found, log) for found in damaged]
 
 
@@ -74,8 +76,8 @@ def _repair(workspace: Workspace, found: Finding, log: Path) -> Action:
                 return Action(found.path, f"removed {len(found.damaged)} damaged entries")
         kept, aside = rewrite(path, log)
         return Action(found.path, f"set aside as {aside.name}; {kept} entries could be read and are kept")
-    if found.kind == "record" and path.is_file():
-        path.unlink()
+    if found.kind in ("record", "manifest") and (path.is_file() or not path.exists()):
+        path.unlink(missing_ok=True)
         return Action(found.path, "removed", found.num_bytes)
     aside = path.with_name(f"{path.name}.damaged")
     if aside.exists():
@@ -118,6 +120,8 @@ def prune(output: str | Path, *, is_dry: bool = True, report: Report | None = No
                     _delete(path)
             elif is_openable(path) and (action := _prune_store(workspace, path, log, is_dry, report)):
                 actions.append(action)
+                if not is_dry:
+                    workspace.manifest.unlink(missing_ok=True)
         return actions
 
 

@@ -14,6 +14,8 @@ from ..database_record import DatabaseRecord
 from ..errors import CacheError, InputError, InUseError, LgsfmError, in_short
 from ..files import misfits, read_json_strictly
 from ..healing import are_second_looks
+from ..manifest import changed_since
+from ..mapping.folder import changed_files, written_files
 from ..model_files import check_lengths
 from ..poses import load_poses
 from ..salvage import kind_of_name, survey
@@ -40,6 +42,7 @@ class Finding:
     num_entries: photos, pairs or lines in it that are whole
     problem: what is wrong with it as a whole, "" if nothing is
     damaged: entry -> what is wrong with it
+    changed: what in it can be read, but is not as it was written: other bytes, of another program, or gone
     unfinished: entries that a killed process left
     note: what else is to be said
     is_in_use: another process has it open for writing, so it could not be looked at
@@ -51,14 +54,20 @@ class Finding:
     num_entries: int = 0
     problem: str = ""
     damaged: dict[str, str] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     note: str = ""
     is_in_use: bool = False
 
     @property
     def is_damaged(self) -> bool:
-        """Whether something in it is not what was written."""
+        """Whether something in it cannot be used."""
         return bool(self.problem or self.damaged)
+
+    @property
+    def is_as_written(self) -> bool:
+        """Whether all in it is what was written."""
+        return not self.is_damaged and not self.changed
 
 
 def verify(output: str | Path, *, report: Report | None = None) -> list[Finding]:
@@ -95,6 +104,8 @@ def findings(workspace: Workspace, log: Path, report: Report) -> Iterator[Findin
         yield _database(workspace, log)
     for kind, folder in _models(workspace):
         yield _model(workspace, kind, folder, log)
+    if workspace.manifest.exists():
+        yield _manifest(workspace)
     for path in leftovers(workspace):
         yield Finding(name_of(workspace, path), "leftover", size_of(path), note="lgsfm cache prune removes it")
 
@@ -230,7 +241,23 @@ def _model(workspace: Workspace, kind: str, folder: Path, log: Path) -> Finding:
         )
     except (LgsfmError, ValueError, OSError) as exc:
         return _with(found, problem=str(exc).partition(" Nothing finished")[0])
-    return _with(found, num_entries=count)
+    if kind == "snapshot":
+        return _with(found, num_entries=count)
+    written = written_files(workspace.sparse)
+    if written is None:
+        return _with(found, num_entries=count, note="without hashes of its files, of an older version")
+    changed = changed_files(workspace.sparse, folder.name, written)
+    gone = [name for name in written if name.startswith(f"{folder.name}/") and not (workspace.sparse / name).exists()]
+    return _with(found, num_entries=count, changed=[*changed, *(f"{Path(name).name} is gone" for name in gone)])
+
+
+def _manifest(workspace: Workspace) -> Finding:
+    """Whether the folder is what its manifest says."""
+    found = Finding(name_of(workspace, workspace.manifest), "manifest", size_of(workspace.manifest))
+    try:
+        return _with(found, changed=changed_since(workspace))
+    except (LgsfmError, OSError, KeyError, TypeError, AttributeError) as exc:
+        return _with(found, problem=f"it cannot be compared: {exc}")
 
 
 def count_images(*, path: str, report: Progress) -> int:
