@@ -54,7 +54,9 @@ class Scene:
     def make(cls, folder: Path, name: str, numbers: Iterable[int], words: tuple[str, ...], **environment: str) -> Scene:
         """As `of_photos`, of some photos of the courtyard."""
         images = copy_photos(COURTYARD, folder / "images", views(*numbers))
-        return cls.of_photos(folder, name, images, words, **environment)
+        scene = cls.of_photos(folder, name, images, words, **environment)
+        assert scene.model != scene.former
+        return scene
 
     @classmethod
     def of_photos(cls, folder: Path, name: str, images: Path, words: tuple[str, ...], **environment: str) -> Scene:
@@ -82,7 +84,6 @@ class Scene:
         )
         problems = scene.problems_of_result(folder / "paused")
         assert not problems, f"two undisturbed runs differ: {problems}"
-        assert scene.model != scene.former
         return scene
 
     def run(self, folder: Path, output: Path, **options: object) -> Watched:
