@@ -18,7 +18,7 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"citing", "exporting", "localization"},
+    {"citing", "exporting", "localization", "viewing"},
     {"finished"},
     {"pipeline", "pair", "speed"},
     {"report", "run"},

@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     from .pair import add_commands as add_pair_commands
     from .reconstruction import add_commands as add_reconstruction_commands
     from .report import add_commands as add_report_commands
+    from .view import add_commands as add_view_commands
     from .weights import add_commands as add_weights_commands
 
     parser = _Parser(
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add_doctor_commands(commands)
     add_manifest_commands(commands)
     add_report_commands(commands)
+    add_view_commands(commands)
     add_pair_commands(commands)
     add_localize_commands(commands)
     add_export_commands(commands)
