@@ -78,6 +78,12 @@ def test_all_is_kept_where_nobody_knows_what_was_written(output: Path) -> None:
     assert {name.split("/")[1] for name in replaced(output)} == {"0", "1"}
 
 
+def test_a_record_in_which_a_bit_flipped_tells_nothing(output: Path) -> None:
+    record = output / "sparse" / "models.json"
+    record.write_text(record.read_text().replace("a", "b", 1))
+    assert written_files(output / "sparse") is None
+
+
 def test_models_that_are_better_are_kept_even_if_the_run_is_killed_then(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

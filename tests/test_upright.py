@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lgsfm.errors import InputError
 from lgsfm.exif import stored_to_upright, turn_upright, turned_clockwise
 from lgsfm.extraction import extract_features
 from lgsfm.types import Features
@@ -103,6 +104,25 @@ def test_strangers_have_few_votes_and_friends_many():
     assert friends.is_sure
     assert not strangers.is_sure
     assert friends.mutual > 4 * strangers.mutual
+
+
+def test_the_view_with_fewer_keypoints_says_how_many_votes_are_sure():
+    rng = np.random.default_rng(0)
+
+    def of(count):
+        descriptors = unit_rows(rng.normal(size=(count, 16))).astype(np.float32)
+        return ballot(
+            Features(np.zeros((count, 2), np.float32), descriptors, np.ones(count, np.float32), (9, 9), "toy")
+        )
+
+    few, many = of(250), of(500)
+    assert vote(few, many).sure == vote(many, few).sure == 30  # 12 % of 250
+    assert vote(of(10), many).sure == 20
+
+
+def test_a_view_of_no_orientation_is_an_error():
+    with pytest.raises(InputError, match="1 to 8, not 9"):
+        turned_clockwise(9, 1)
 
 
 def test_codes_of_turned_views(texture):

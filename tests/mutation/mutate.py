@@ -34,7 +34,7 @@ PROPERTIES = "properties/test_properties_"
 TESTS: dict[str, list[str]] = {  # module -> what tests it, without what takes long
     "batches": ["test_matching.py", f"{PROPERTIES}collections.py"],
     "camera_rules": ["test_camera_groups.py", f"{PROPERTIES}choices.py"],
-    "codebook": [f"{PROPERTIES}collections.py", "test_pairing_methods.py"],
+    "codebook": ["test_codebook.py", f"{PROPERTIES}collections.py", "test_pairing_methods.py"],
     "database_record": ["test_database_record.py", f"{PROPERTIES}choices.py"],
     "epipolar": ["test_epipolar.py", "test_two_view.py", f"{PROPERTIES}geometry.py"],
     "evaluation": ["test_evaluation.py", f"{PROPERTIES}geometry.py"],
