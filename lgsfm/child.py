@@ -14,12 +14,23 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
 from . import errors
-from .errors import CacheError, CrashError, LgsfmError, ReconstructionError
+from .errors import (
+    CacheError,
+    CrashError,
+    LgsfmError,
+    ReconstructionError,
+    is_memory_shortage,
+    lacks_memory,
+    no_memory_for,
+)
+from .signals import plain_crashes
+from .silence import told_of_silence
 
 __all__ = ["run_in_child"]
 
@@ -28,12 +39,17 @@ STACK_FRAME = re.compile(r"\s*@\s+0x[0-9a-f]+")  # COLMAP's; they would push the
 
 MAX_LOG_BYTES = 4_000_000  # a longer log is put aside, and a new one begun
 
+DEATH_S = 10.0  # the longest that a child may take to be gone after its last word, or once it was killed
+
 # What the child runs. -P keeps the working folder, whose files may be called numpy.py or json.py, off sys.path; the
 # folder of this package comes last, where it hides no module of Python's own nor of any other package.
 START = """
 import sys
 sys.path.append(sys.argv.pop(1))
-from lgsfm.child import _main
+try:
+    from lgsfm.child import _main
+except Exception as exc:
+    sys.exit(f"Its modules cannot be loaded: {exc!r}")
 _main(sys.argv[2])
 """
 
@@ -67,13 +83,7 @@ def run_in_child(
         CrashError: the process ended otherwise; the message quotes its last lines.
         CacheError: the log cannot be written.
     """
-    with _open_log(log_path) as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", START, str(Path(__file__).resolve().parent.parent), "lgsfm.child", target],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
+    process = _start(target, log_path, program)
     assert process.stdin is not None
     assert process.stdout is not None
     answer: dict[str, Any] | None = None
@@ -81,31 +91,59 @@ def run_in_child(
     try:
         if timer:
             timer.start()
-        process.stdin.write(json.dumps(arguments).encode() + b"\n")
-        process.stdin.flush()
-        for line in process.stdout:
-            message = json.loads(line)
-            if "progress" not in message:
-                answer = message
-            elif progress:
-                progress(*message["progress"])
-        code = process.wait()
-    except BrokenPipeError:
-        code = process.wait()
+        with told_of_silence(f"{program} ({_name(target)})", log_path) as heard:
+            with suppress(BrokenPipeError):  # it ended before it listened
+                process.stdin.write(json.dumps(arguments).encode() + b"\n")
+                process.stdin.flush()
+            for line in process.stdout:
+                heard()
+                if not line.endswith(b"\n"):  # it ended in the middle of a word
+                    break
+                message = json.loads(line)
+                if "progress" not in message:
+                    answer = message
+                elif progress:
+                    progress(*message["progress"])
+        with suppress(subprocess.TimeoutExpired):  # it has said all that it had to say
+            process.wait(DEATH_S)
     finally:
         is_late = timer is not None and not timer.is_alive()
         if timer:
             timer.cancel()
         process.kill()
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(DEATH_S)
         process.stdout.close()
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # of what it has not read
+            process.stdin.close()
     if answer is None:
         late = f" after {limit_s:.0f} seconds, since it did not come to an end" if is_late else ""
+        code = -signal.SIGKILL if process.returncode is None else process.returncode
         raise CrashError(_obituary(program, target, code, log_path, late))
     if "error" in answer:
         raise getattr(errors, answer["error"], ReconstructionError)(answer["message"])
     return answer["result"]
+
+
+def _start(target: str, log_path: Path, program: str) -> subprocess.Popen[bytes]:
+    with _open_log(log_path) as log:
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-c", START, str(Path(__file__).resolve().parent.parent), "lgsfm.child", target],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        except (MemoryError, OSError) as exc:
+            reason = getattr(exc, "strerror", None) or "not enough memory"
+            raise CrashError(
+                f"{program} ({_name(target)}) cannot be started: {reason}. Memory is short, or this user has too many "
+                "processes or open files. Nothing finished before is lost: the next run goes on from there."
+            ) from exc
+
+
+def _name(target: str) -> str:
+    return target.partition(":")[2].removesuffix("_in_child")
 
 
 def _open_log(path: Path) -> IO[bytes]:
@@ -119,13 +157,15 @@ def _open_log(path: Path) -> IO[bytes]:
 
 def _obituary(program: str, target: str, code: int, log_path: Path, late: str) -> str:
     cause = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    lines = [line for line in log_path.read_text(errors="replace").splitlines() if not STACK_FRAME.match(line)]
+    last = lines[-LAST_LINES:]
     if os.name != "nt" and code == -signal.SIGKILL:
         cause += ", as the system does where memory runs out"
-    name = target.partition(":")[2].removesuffix("_in_child")
-    lines = [line for line in log_path.read_text(errors="replace").splitlines() if not STACK_FRAME.match(line)]
+    elif lacks_memory("\n".join(last[-3:])):
+        cause += ", for want of memory"
     return (
-        f"{program} ({name}) {cause}{late}. Nothing finished before is lost: the next run goes on from "
-        f"there. Its last lines, of {log_path}:\n  " + "\n  ".join(lines[-LAST_LINES:])
+        f"{program} ({_name(target)}) {cause}{late}. Nothing finished before is lost: the next run goes on from "
+        f"there. Its last lines, of {log_path}:\n  " + "\n  ".join(last)
     )
 
 
@@ -146,9 +186,15 @@ def _main(target: str) -> None:
 
     module, _, name = target.partition(":")
     try:
-        send({"result": getattr(import_module(module), name)(report=report, **arguments)})
+        with plain_crashes():
+            function = getattr(import_module(module), name)
+        send({"result": function(report=report, **arguments)})
     except LgsfmError as exc:
         send({"error": type(exc).__name__, "message": str(exc)})
+    except Exception as exc:
+        if not is_memory_shortage(exc):
+            raise
+        send({"error": CrashError.__name__, "message": no_memory_for(_name(target), exc)})
 
 
 def _end_with_parent() -> None:

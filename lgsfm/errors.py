@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from errno import ENOMEM
 from pathlib import Path
 
 __all__ = [
@@ -33,8 +34,24 @@ __all__ = [
     "ReconstructionError",
     "WeightsError",
     "in_short",
+    "is_memory_shortage",
+    "lacks_memory",
+    "no_memory_for",
     "unknown_name",
 ]
+
+NO_MEMORY = (  # in errors of torch, OpenCV, C++ and the system; a thread needs memory for its stack
+    "out of memory",
+    "out_of_memory",
+    "allocate memory",
+    "not enough memory",
+    "alloc_failed",
+    "bad_alloc",
+    "memoryerror",
+    "start new thread",
+    "failed to map segment",  # of a library that is to be loaded
+)
+PROBE_BYTES = 64 * 2**20
 
 
 class LgsfmError(Exception):
@@ -103,6 +120,41 @@ def in_short(names: Iterable[str], most: int = 3) -> str:
     known = list(names)
     more = f" and {len(known) - most} more" if len(known) > most else ""
     return f"{', '.join(known[:most])}{more}"
+
+
+def lacks_memory(text: str) -> bool:
+    """Whether a text of an error, of whatever library, is of a lack of memory.
+
+    >>> lacks_memory("std::bad_alloc"), lacks_memory("std::bad_cast")
+    (True, False)
+    """
+    return any(sign in text.lower() for sign in NO_MEMORY)
+
+
+def is_memory_shortage(exc: BaseException) -> bool:
+    """Whether an error of whatever library came for want of memory.
+
+    SystemError, which Python raises of itself where it could not even make an exception, is taken for it only if
+    there really is no memory.
+    """
+    if isinstance(exc, SystemError):
+        try:
+            bytearray(PROBE_BYTES)
+        except MemoryError:
+            return True
+    return isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno == ENOMEM) or lacks_memory(str(exc))
+
+
+def no_memory_for(what: str, exc: BaseException) -> str:
+    """The message of an error that `is_memory_shortage`.
+
+    >>> no_memory_for("map", MemoryError())
+    'Not enough memory for map. Nothing finished before is lost: the next run goes on from there.'
+    """
+    reason = str(exc).partition("\n")[0]
+    why = f" ({reason})" if reason else ""
+    what = f"loading {exc.name}" if isinstance(exc, ImportError) and exc.name else what
+    return f"Not enough memory for {what}{why}. Nothing finished before is lost: the next run goes on from there."
 
 
 def unknown_name(kind: str, name: str, available: Iterable[str]) -> InputError:

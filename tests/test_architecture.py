@@ -36,7 +36,7 @@ LAYERS = [
     {"cameras", "drawing", "epipolar"},
     {"salvage"},
     {"registry", "store", "child", "poses", "files", "background", "machine", "masks", "rendering"},
-    {"database_reading", "hdf5", "model_files"},
+    {"database_reading", "hdf5", "model_files", "silence"},
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
     {"codebook", "images", "models"},
@@ -48,7 +48,7 @@ LAYERS = [
     {"image_headers"},
     {"exif", "image_files", "mask_pixels", "options"},
     {"tiff_tags"},
-    {"citations", "disk", "errors", "replaced"},
+    {"citations", "disk", "errors", "replaced", "signals"},
 ]
 COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 SHARED = {"extractors.network"}  # what components of a kind may import beside the `__init__` of their package

@@ -9,62 +9,69 @@ import argparse
 import io
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, redirect_stdout
+from collections.abc import Sequence
+from contextlib import closing, nullcontext, redirect_stdout
 from typing import Any
 
 from .. import __version__
-from ..errors import LgsfmError
+from ..errors import LgsfmError, is_memory_shortage, no_memory_for
+from ..signals import TerminatedError, first_interrupt_only, on_termination, plain_crashes, termination
 
 __all__ = ["main"]
 
 # The commands are imported in `main`, where Ctrl-C in the seconds that takes is no traceback.
 
 
+SMALLER = "--quality low, or a smaller --max-edge-px or --max-keypoints"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit code."""
+    """Runs a command line and returns its exit code; without one that of this process, which it is to end then."""
+    if argv is not None:
+        return _main(argv)
+    with first_interrupt_only():
+        return _main(None)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     # Threads of OpenMP that wait without burning their core: beside any other busy program, six times as fast.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     try:
-        with _termination():
+        with termination():
             return _run(argv)
     except LgsfmError as exc:
         from .terminal import printable
 
         print(f"Error: {printable(str(exc))}", file=sys.stderr)
         return 1
-    except MemoryError:  # where no stage has a better word for it
-        print(
-            "Error: Not enough memory. What was finished is kept: go on with --quality low, or a smaller --max-edge-px "
-            "or --max-keypoints.",
-            file=sys.stderr,
-        )
-        return 1
     except BrokenPipeError:  # whoever read the result has read enough, as in `lgsfm ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it ends
         return 0
-    except _TerminatedError:
+    except Exception as exc:
+        if not is_memory_shortage(exc):  # where no stage has a better word for it
+            raise
+        print(f"Error: {no_memory_for('this command', exc)} Or use {SMALLER}.", file=sys.stderr)
+        return 1
+    except TerminatedError:
         print("Terminated. What was finished is kept: the same command goes on from there.", file=sys.stderr)
         return 143
     except KeyboardInterrupt:
-        if argv is None:  # a second Ctrl-C, while Python ends, has nothing to interrupt
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
         print("Interrupted. What was finished is kept: the same command goes on from there.", file=sys.stderr)
         return 130
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = _parser()
-    _on_termination()  # again: pycolmap has put a handler in the place of ours that prints stack traces
+    with plain_crashes() if argv is None else nullcontext():  # handlers of a process that is not ours stay
+        parser = _parser()
+    on_termination()  # again: where the handlers stay, pycolmap's is in the place of ours
     arguments = parser.parse_args(argv)
     is_quiet = getattr(arguments, "quiet", False)
-    from .terminal import PrintableFormatter, PrintableStream, Terminal
+    from .terminal import AboveBars, PrintableFormatter, PrintableStream, Terminal
 
-    handler = logging.StreamHandler(sys.stderr)
+    handler = AboveBars()
     handler.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("lgsfm").setLevel(logging.ERROR if is_quiet else logging.INFO)
@@ -74,31 +81,6 @@ def _run(argv: Sequence[str] | None) -> int:
         code = arguments.command(arguments, terminal)
         sys.stdout.flush()
     return code or 0
-
-
-class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM came. Ends what Ctrl-C ends."""
-
-
-@contextmanager
-def _termination() -> Iterator[None]:
-    """SIGTERM raises `_TerminatedError` inside."""
-    before = _on_termination()
-    try:
-        yield
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _on_termination() -> Any:
-    def stop(number: int, frame: object) -> None:
-        raise _TerminatedError
-
-    try:
-        return signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread, which alone hears signals
-        return None
 
 
 class _Parser(argparse.ArgumentParser):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..observer import Observer
 from ..types import Progress
 
-__all__ = ["PrintableFormatter", "PrintableStream", "Terminal", "printable"]
+__all__ = ["AboveBars", "PrintableFormatter", "PrintableStream", "Terminal", "printable"]
 
 UNITS = {
     "extract": "photo",
@@ -45,6 +45,15 @@ class PrintableFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
         return printable(super().format(record))
+
+
+class AboveBars(logging.Handler):
+    """Writes log lines to stderr, above the bars that are there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes the line."""
+        with _while_anybody_listens():
+            tqdm.write(self.format(record), file=sys.stderr)
 
 
 class PrintableStream:

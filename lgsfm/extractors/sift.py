@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from ..errors import MemoryShortageError
+from ..errors import MemoryShortageError, is_memory_shortage
 from ..images import Photo
 from ..options import option
 from ..types import Features
@@ -81,7 +81,7 @@ class SiftExtractor:
         try:
             found, descriptors = detector.detectAndCompute(cv2.cvtColor(photo.rgb, cv2.COLOR_RGB2GRAY), mask)
         except cv2.error as exc:
-            if exc.code != NO_MEMORY:
+            if exc.code != NO_MEMORY and not is_memory_shortage(exc):  # `std::bad_alloc` comes with another code
                 raise
             raise MemoryShortageError(
                 "Not enough memory for SIFT. What is finished is kept: go on with a smaller --max-edge-px."

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError, MemoryShortageError
+from ..errors import InputError, MemoryShortageError, is_memory_shortage
 from .determinism import cores_of_deterministic, deterministic
 
 __all__ = [
@@ -27,15 +27,6 @@ __all__ = [
     "resolve_device",
 ]
 
-NO_MEMORY = (  # in errors of torch; a thread needs memory for its stack
-    "out of memory",
-    "out_of_memory",
-    "allocate memory",
-    "not enough memory",
-    "alloc_failed",
-    "bad_alloc",
-    "start new thread",
-)
 MOST_AT_ONCE = 8  # things at work at once on a CPU: each has its own intermediate results in memory
 
 Item = TypeVar("Item")
@@ -117,9 +108,7 @@ def explained_memory_errors() -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
-        text = str(exc).lower()
-        is_memory = not isinstance(exc, RuntimeError) or any(sign in text for sign in NO_MEMORY)
-        if not is_memory:
+        if not isinstance(exc, torch.OutOfMemoryError) and not is_memory_shortage(exc):
             raise
         raise MemoryShortageError(
             "Not enough memory for a network. What is finished is kept: go on with a smaller --max-edge-px or "

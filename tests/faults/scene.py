@@ -209,9 +209,17 @@ class Watched:
             time.sleep(0.01)
         code = self.process.poll()
         if code is None:
+            self._note_stacks()
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         return code
+
+    def _note_stacks(self) -> None:
+        """Writes where a hanging run and its children stand to a file beside the ledger, if py-spy is installed."""
+        if py_spy := shutil.which("py-spy"):
+            with self.ledger.with_name(f"stacks-{self.ledger.name}").open("wb") as file:
+                for pid in [self.process.pid, *self.children()]:
+                    subprocess.run([py_spy, "dump", "--native", "--pid", str(pid)], stdout=file, check=False)
 
     def drain(self) -> None:
         """Takes what it has written on its terminal, or it would wait for ever."""
