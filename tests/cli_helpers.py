@@ -47,6 +47,11 @@ def command(*argv: str | Path) -> list[str]:
     return [sys.executable, "-m", "lgsfm", *(str(word) for word in argv)]
 
 
+def python_path(*folders: Path) -> str:
+    """PYTHONPATH with these folders first, and what it has; the children of a run find the same lgsfm as it does."""
+    return os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def run_process(*argv: str | Path, **environment: str) -> Ran:
     """A command line in a process of its own."""
     ended = subprocess.run(
