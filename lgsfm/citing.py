@@ -49,7 +49,7 @@ def cite(output: str | Path) -> list[Citation]:
     Raises:
         InputError: it is none.
     """
-    workspace = Workspace(Path(output))
+    workspace = Workspace.of_run(output)
     options, summary = read_json(workspace.options), read_json(workspace.summary)
     if not options:
         raise InputError(f"'{output}' is no output folder of lgsfm: it has no options.json.")

@@ -59,7 +59,7 @@ def examine(output: str | Path) -> Examination:
         InputError: it is no such folder, or a model is damaged.
         CacheError: a file in it cannot be read.
     """
-    workspace = Workspace(Path(output))
+    workspace = Workspace.of_run(output)
     options, summary = read_json(workspace.options), read_json(workspace.summary)
     record = DatabaseRecord.read(workspace.database_identity)
     made = record.made or options  # the database's, if there is one: a later command may have had other options

@@ -35,7 +35,7 @@ class FinishedRun:
     """
 
     def __init__(self, output: Path, image_dir: Path | None = None) -> None:
-        self.workspace = Workspace(Path(output))
+        self.workspace = Workspace.of_run(output)
         self._cameras: dict[str, Camera] = {}
         self.options = read_json(self.workspace.options)
         record = DatabaseRecord.read(self.workspace.database_identity)

@@ -87,7 +87,7 @@ def read_manifest(output: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none that this version can read.
     """
-    path = Workspace(Path(output)).manifest
+    path = Workspace.of_run(output).manifest
     if not path.exists():
         raise InputError(
             f"'{output}' has no {path.name}: it is no output folder of lgsfm, of an older version, the last run in it "

@@ -61,7 +61,7 @@ def compare_outputs(output0: Path, output1: Path) -> Comparison:
         InputError: one has no manifest, or one of another version.
         CacheError: a store or database that differs cannot be read.
     """
-    folders = Workspace(Path(output0)), Workspace(Path(output1))
+    folders = Workspace.of_run(output0), Workspace.of_run(output1)
     manifests = read_manifest(output0), read_manifest(output1)
     found = (
         _photos(*manifests),

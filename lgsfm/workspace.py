@@ -13,6 +13,9 @@ OUT/summary.json  options.json        what came out, what was asked for
 OUT/manifest.json                     what it was made of and by, in hashes: what two runs differ in
 OUT/report.html                       all of it for people, see `lgsfm.report`
 OUT/colmap.log                        what COLMAP printed; before some megabytes ago, colmap.log.before
+
+An output folder may come from anybody. What leads out of it is not followed, neither by those who write there nor by
+those who only read.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +39,11 @@ __all__ = ["Workspace", "default_output"]
 
 # How the names begin of what is written
 WRITTEN = (
-    *("features-", "matches-", "prematches-", "database.", "sparse", "colmap.log", ".lock"),
-    *("manifest.", "options.", "pairs.", "replaced", "report.", "second-looks.", "summary.", "upright."),
+    *("features-", "matches-", "prematches-", "database.", "sparse", "colmap.log", ".lock", "replaced"),
+    *("manifest.", "options.", "pairs.", "report.", "second-looks.", "summary.", "upright."),
 )
+EXPORTS = "export"  # the folder of exports, see `lgsfm.exporting`
+UNFINISHED = ".partial"
 LOCKED_BYTE = 1 << 20  # on Windows
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 logger = logging.getLogger(__name__)
@@ -54,8 +60,8 @@ class Workspace:
         """Makes the folder.
 
         Raises:
-            InputError: it is the image folder, cannot be written, holds another program's reconstruction, or links
-                in it would lead what is written out of it. The folder itself may be a link.
+            InputError: it is the image folder, cannot be written, holds another program's reconstruction, or
+                something in it leads out of it (see `of_run`). The folder itself may be a link.
         """
         root = Path(root)
         if root.resolve() == Path(image_dir).resolve():
@@ -66,7 +72,7 @@ class Workspace:
             raise InputError(f"The output folder {root} cannot be made: {exc.strerror}. Choose another.") from exc
         if not os.access(root, os.W_OK):
             raise InputError(f"The output folder {root} may not be written to. Choose another with -o.")
-        _refuse_links(root)
+        _refuse_ways_out(root)
         workspace = cls(root)
         foreign = [path.name for path in (workspace.database, workspace.sparse) if path.exists()]
         if foreign and not workspace.options.exists():
@@ -75,6 +81,24 @@ class Workspace:
                 "overwritten. Choose another folder with -o."
             )
         return workspace
+
+    @classmethod
+    def of_run(cls, root: str | Path) -> Workspace:
+        """The folder of a run that is there, or not: for all who read what a run has left, or clear it up.
+
+        Raises:
+            InputError: a link in it leads out of it, or a pipe or a device has the name of a file of a run; whoever
+                made the folder may have put it there. The folder itself may be a link.
+        """
+        workspace = cls(Path(root))
+        if workspace.root.is_dir():
+            _refuse_ways_out(workspace.root)
+        return workspace
+
+    def owns(self, path: Path) -> bool:
+        """Whether a path is, or is in, a file or folder that runs write."""
+        own, target = self.root.resolve(), path.resolve()
+        return own in target.parents and _is_written(target.relative_to(own).parts[0])
 
     def lock(self) -> IO[str]:
         """Makes this process the only one that writes here, until it ends or closes what this returns.
@@ -197,25 +221,46 @@ class Workspace:
         return dict(flags) if isinstance(flags, dict) else {}
 
 
-def _refuse_links(root: Path) -> None:
-    """Nothing is written outside of the output folder, whoever it was that put links in it."""
-    outside = [link for link in _links(root) if not link.resolve().is_relative_to(root.resolve())]
-    if outside:
-        raise InputError(
-            f"{outside[0]} is a link that leads out of the output folder, and what is written there would be changed. "
-            f"Remove the link. To keep results on another disk, link the whole folder {root}."
-        )
+def _refuse_ways_out(root: Path) -> None:
+    """Nothing outside of an output folder is read or written by way of it, whoever it was that put links in it."""
+    own = os.path.realpath(root)
+    try:
+        for path in _places(root):
+            if path.is_symlink() and Path(own) not in Path(os.path.realpath(path)).parents:
+                raise InputError(
+                    f"{path} is a link that leads out of the output folder: it is not followed, since what is there "
+                    "would be read or changed in place of the results. Remove the link. To keep results on another "
+                    f"disk, link the whole folder {root}."
+                )
+            if path.exists() and stat.S_IFMT(path.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+                raise InputError(f"{path} is a pipe or a device in the place of a file. Remove it.")
+    except OSError as exc:
+        raise InputError(f"The output folder {root} cannot be listed: {exc.strerror}. Choose another.") from exc
 
 
-def _links(root: Path) -> Iterator[Path]:
-    """The links at places that are written: in the folder, and anywhere in its unfinished folders."""
+def _places(root: Path) -> Iterator[Path]:
+    """What lies at places that runs write or read: in the folder, in its models and in what is unfinished."""
     for path in root.iterdir():
-        if path.is_symlink():
-            if path.name.startswith(WRITTEN) or path.suffix == ".partial":
-                yield path
-        elif path.suffix == ".partial" and path.is_dir():
-            for folder, folders, files in os.walk(path):
-                yield from (link for name in (*folders, *files) if (link := Path(folder, name)).is_symlink())
+        if not _is_written(path.name) and path.name != EXPORTS:
+            continue
+        yield path
+        if path.is_symlink() or not path.is_dir():
+            continue
+        if path.suffix == UNFINISHED:
+            yield from _below(path)
+        elif path.name.startswith("sparse"):  # what has no number is the user's own
+            for model in (each for each in path.iterdir() if each.name.isdecimal()):
+                yield from (model, *_below(model))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):  # which follows no links
+        yield from (Path(parent, name) for name in (*folders, *files))
+
+
+def _is_written(name: str) -> bool:
+    """Whether a name in an output folder is one of those that runs write."""
+    return name.startswith(WRITTEN) or name.endswith(UNFINISHED)
 
 
 def default_output(image_dir: Path) -> Path:

@@ -251,6 +251,20 @@ def test_prune_removes_only_what_the_last_run_does_not_need(finished, output):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["features", "matches"])
+def test_a_link_to_a_store_that_is_gone_is_named_and_cleared_away(kind, output):
+    path = store_of(output, kind)
+    path.unlink()
+    path.symlink_to(output / "gone.h5")
+    assert damaged(output)[path.name].problem == "it is no file"
+    assert prune(output, is_dry=False) == []
+    (action,) = repair(output)
+    assert action.what == f"set aside as {path.name}.damaged"
+    assert not damaged(output)
+    assert [each.path for each in prune(output, is_dry=False)] == [f"{path.name}.damaged"]
+    assert not path.is_symlink()
+
+
 def test_prune_removes_entries_of_photos_that_are_gone_and_unfinished_ones(finished, output, tmp_path):
     photos = copy_photos(finished[0], tmp_path / "photos", views(0, 1, 2))
     write_json(output / "summary.json", {**read_json(output / "summary.json"), "image_dir": str(photos)})

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cli_helpers import run
+from outputs import files_of
 
 from lgsfm import workspace
 from lgsfm.errors import CacheError, InputError, InUseError
@@ -83,23 +86,29 @@ WRITTEN = (
 
 
 @pytest.mark.parametrize(
-    "name", [*WRITTEN, "manifest.json", "report.html", "sparse.partial/snapshots", "sparse.partial/a/b"]
+    "name",
+    [
+        *WRITTEN,
+        *("manifest.json", "report.html", "export", "replaced", "sparse/0", "sparse/0/images.bin"),
+        *("sparse.partial/snapshots", "sparse.partial/a/b"),
+    ],
 )
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str, exists: bool) -> None:
     out, photos, elsewhere = tmp_path / "out", tmp_path / "photos", tmp_path / "elsewhere"
     (out / name).parent.mkdir(parents=True)
     photos.mkdir()
-    if exists and name.startswith("sparse"):
+    if exists and name.startswith(("sparse", "export", "replaced")) and not name.endswith(".bin"):
         elsewhere.mkdir()
         (elsewhere / "mine.txt").write_text("mine")
     elif exists:
         elsewhere.write_text("mine")
     (out / name).symlink_to(elsewhere)
-    with pytest.raises(InputError, match="leads out of the output folder"):
-        Workspace.open(out, photos)
+    for opened in (lambda: Workspace.open(out, photos), lambda: Workspace.of_run(out)):
+        with pytest.raises(InputError, match="leads out of the output folder"):
+            opened()
     (out / name).unlink()
-    Workspace.open(out, photos)
+    assert Workspace.of_run(out).root == out
 
 
 def test_links_that_do_no_harm_stay(tmp_path: Path) -> None:
@@ -109,9 +118,59 @@ def test_links_that_do_no_harm_stay(tmp_path: Path) -> None:
     (out / "images").symlink_to(photos)  # as other programs want it
     (out / "old.txt").touch()
     (out / "pairs.txt").symlink_to(out / "old.txt")
+    (out / "sparse" / "mine").mkdir(parents=True)
+    (out / "sparse" / "mine" / "images").symlink_to(photos)
+    (out / "sparse" / "thesis").symlink_to(photos)
+    (out / "options.json").touch()
     (tmp_path / "link").symlink_to(out)
     assert Workspace.open(tmp_path / "link", photos).root == tmp_path / "link"
     assert Workspace.open(out, photos).root == out
+    assert Workspace.of_run(tmp_path / "link").root == tmp_path / "link"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes")
+@pytest.mark.parametrize("name", ["summary.json", "features-sift-0.h5", "sparse/0/images.bin"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=f"{name} is a pipe or a device in the place of a file"):
+        Workspace.of_run(tmp_path)
+
+
+ON_A_RUN = (
+    *(("doctor", "OUT"), ("report", "OUT"), ("manifest", "OUT"), ("manifest", "other", "OUT"), ("cite", "OUT")),
+    *(("cache", "verify", "OUT"), ("cache", "repair", "OUT"), ("cache", "prune", "OUT", "--yes")),
+    *(("pose", "--run", "OUT", "a.jpg", "b.jpg"), ("show", "--run", "OUT", "a.jpg", "b.jpg")),
+    *(("localize", "OUT", "a.jpg"), ("export", "OUT", "ply"), ("map", "photos", "-o", "OUT")),
+)
+
+
+@pytest.mark.parametrize("words", ON_A_RUN, ids=" ".join)
+def test_no_command_reads_or_writes_through_a_link_of_a_strangers_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("OUT", "other", "photos", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    precious = tmp_path / "elsewhere" / "features.h5"
+    precious.write_bytes(b"some bytes" * 1000)
+    link = tmp_path / "OUT" / "features-sift-0123456789ab.h5"
+    link.symlink_to(precious)
+    (tmp_path / "OUT" / "options.json").write_text('{"flags": {}, "extractor": {"extractor": "sift"}}')
+    (tmp_path / "other" / "manifest.json").write_text("{}")
+    ended = run(*words)
+    assert (ended.code, ended.out) == (1, "")
+    assert f"{link.relative_to(tmp_path)} is a link that leads out of the output folder" in ended.err
+    assert link.is_symlink()
+    assert files_of(tmp_path / "elsewhere") == {"features.h5": hashlib.sha256(b"some bytes" * 1000).hexdigest()}
+
+
+def test_what_runs_write_is_known_as_theirs(tmp_path: Path) -> None:
+    own = Workspace(tmp_path / "out")
+    for name in ("database.db", "sparse/0/images.bin", "features-sift-0.h5", ".lock", "../out/summary.json"):
+        assert own.owns(own.root / name)
+    for name in ("with-reference.html", "export/points.ply", "../report.html", ".", "images/sparse"):
+        assert not own.owns(own.root / name)
 
 
 def test_a_text_takes_the_place_of_a_link_and_does_not_follow_it(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def _continued_flags(arguments: argparse.Namespace, terminal: Terminal) -> dict[
     A component that is chosen anew, or another quality, begins without the recorded options of components.
     """
     given = given_flags(arguments, Settings)
-    recorded = Workspace(arguments.output or default_output(arguments.images)).recorded_flags()
+    recorded = Workspace.of_run(arguments.output or default_output(arguments.images)).recorded_flags()
     forgotten = set(OF_THE_MOMENT)
     if {"features", "matcher", "retriever", "quality"} & set(given):
         forgotten |= PRESET_FLAGS | {flag.field.name for flag in flag_fields() if flag.owners}

@@ -98,7 +98,7 @@ def open_scene(output: Path, number: int = 0, image_dir: Path | None = None) -> 
     Raises:
         InputError: there is no such model, or it is damaged, or ``image_dir`` is no folder.
     """
-    workspace = Workspace(Path(output))
+    workspace = Workspace.of_run(output)
     folders = workspace.sparse.iterdir() if workspace.sparse.is_dir() else ()
     numbers = sorted(int(path.name) for path in folders if path.name.isdecimal())
     if number not in numbers:

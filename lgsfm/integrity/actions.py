@@ -118,7 +118,7 @@ def prune(output: str | Path, *, is_dry: bool = True, report: Report | None = No
                 actions.append(Action(name_of(workspace, path), "of other options", size_of(path)))
                 if not is_dry:
                     _delete(path)
-            elif is_openable(path) and (action := _prune_store(workspace, path, log, is_dry, report)):
+            elif path.is_file() and (action := _prune_store(workspace, path, log, is_dry, report)):
                 actions.append(action)
                 if not is_dry:
                     workspace.manifest.unlink(missing_ok=True)
@@ -134,6 +134,8 @@ def _delete(path: Path) -> None:
 
 def _prune_store(workspace: Workspace, path: Path, log: Path, is_dry: bool, report: Report | None) -> Action | None:
     """Entries of photos that are gone and unfinished ones; also free space alone, if that is much."""
+    if not is_openable(path):
+        return None
     state = survey(path, log, progress=report(path.name) if report else None)
     if state.problem or state.damaged:
         return None

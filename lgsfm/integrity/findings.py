@@ -87,7 +87,7 @@ def verify(output: str | Path, *, report: Report | None = None) -> list[Finding]
 
 def opened(output: str | Path) -> Workspace:
     """An output folder. Raises `InputError` if it is none of lgsfm."""
-    workspace = Workspace(Path(output))
+    workspace = Workspace.of_run(output)
     if not workspace.options.exists() and not workspace.stores():
         raise InputError(f"'{output}' is no output folder of lgsfm: it has neither options.json nor features.")
     return workspace

@@ -38,7 +38,7 @@ def write_localized_model(output: str | Path, localizations: Sequence[Localizati
     """
     folder = Path(folder)
     check_folder(output, folder)
-    model = read_reconstruction(Workspace(Path(output)).sparse / "0")
+    model = read_reconstruction(Workspace.of_run(output).sparse / "0")
     names = add_photos(model, localizations)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     try:

@@ -141,7 +141,7 @@ def collect(output: Path, reference: Path | None = None, image_dir: Path | None 
     Raises:
         InputError: the folder is no output folder of lgsfm, or the reference cannot be used.
     """
-    workspace = Workspace(output)
+    workspace = Workspace.of_run(output)
     summary, options = read_json(workspace.summary), read_json(workspace.options)
     if not options:
         raise InputError(f"'{output}' is no output folder of lgsfm: it has no options.json.")
