@@ -34,8 +34,10 @@ __all__ = [
     "READING_ERRORS",
     "Parts",
     "Room",
+    "array_length",
     "content_hash",
     "has_attribute",
+    "has_own",
     "heap_names",
     "one_line",
     "open_file",
@@ -45,6 +47,7 @@ __all__ = [
     "set_aside",
     "sync",
     "text_attribute",
+    "unlink",
     "unquoted",
     "walk",
     "write_attribute",
@@ -221,10 +224,34 @@ def sync(file: h5py.File) -> None:
 # entries, and a run over finished ones does nothing else.
 
 
+def has_own(parent: h5py.Group, path: str) -> bool:
+    """Whether there is a group or dataset ``path`` in this very file.
+
+    Raises ValueError where a name on the way is a soft link, or an external one, which would lead into another file:
+    stores have none, so it is damaged, or a stranger made it. Nothing may be looked up that this was not asked of.
+    """
+    place = b""
+    for name in path.encode().split(b"/"):
+        if name in (b"", b"."):
+            continue
+        place = place + b"/" + name if place else name
+        if not parent.id.links.exists(place):
+            return False
+        if parent.id.links.get_info(place).type != h5py.h5l.TYPE_HARD:
+            raise ValueError("it is a link to elsewhere, as no store has any")
+    return True
+
+
 def has_attribute(parent: h5py.Group, path: str, name: str) -> bool:
-    """Whether there is a group or dataset ``path`` with an attribute of this name."""
-    link = path.encode()
-    return link in parent.id and h5py.h5a.exists(parent.id, name.encode(), obj_name=link)
+    """Whether there is a group or dataset ``path`` with an attribute of this name. Raises ValueError as `has_own`."""
+    return has_own(parent, path) and h5py.h5a.exists(parent.id, name.encode(), obj_name=path.encode())
+
+
+def unlink(parent: h5py.Group, path: str) -> None:
+    """Removes what has a path, if anything has; of a link itself, not what it leads to. Raises as `has_own`."""
+    folder = path.rpartition("/")[0]
+    if (not folder or has_own(parent, folder)) and parent.id.links.exists(path.encode()):
+        parent.id.unlink(path.encode())
 
 
 def read_attribute(parent: h5py.Group, path: str, name: str) -> Any:
@@ -245,7 +272,7 @@ def text_attribute(parent: h5py.Group, path: str, name: str) -> str:
 
 def read_array(group: h5py.Group, name: str) -> np.ndarray:
     """An array of numbers. Raises ValueError if less of it is stored than it says: a damaged shape is not believed."""
-    dataset = h5py.h5d.open(group.id, name.encode())
+    dataset = _dataset(group, name)
     shape, dtype = dataset.shape, dataset.dtype
     if dtype.kind not in "iuf" or None in shape:
         raise ValueError(f"{name} is no array of numbers")
@@ -255,6 +282,17 @@ def read_array(group: h5py.Group, name: str) -> np.ndarray:
     if array.size:
         dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
     return array
+
+
+def array_length(group: h5py.Group, name: str) -> int:
+    """How many rows an array has, without reading it. Raises ValueError or KeyError if it is none of this file."""
+    return int(_dataset(group, name).shape[0])
+
+
+def _dataset(group: h5py.Group, name: str) -> h5py.h5d.DatasetID:
+    if not has_own(group, name):
+        raise KeyError(f"it has no {name}")
+    return h5py.h5d.open(group.id, name.encode())
 
 
 def write_attribute(group: h5py.Group, name: str, value: Any) -> None:
@@ -297,6 +335,7 @@ def walk(
     leaf: int = MAX_DEPTH,
     is_entry: bool = False,
     known: Collection[str] = (),
+    seen: set[int] | None = None,
 ) -> Iterator[tuple[str, bool | Exception]]:
     """The entries below a group, those of each folder in the order of their names: path -> whether it is finished.
 
@@ -309,8 +348,9 @@ def walk(
         leaf: how many folders deep the entries lie that have no others below them.
         is_entry: the parent is an entry: what is named like its arrays is no folder.
         known: names that are tried in a folder that does not tell its own any more.
+        seen: addresses of the groups that the walk has come to; a group in itself, or in many places, has no end.
     """
-    depth = prefix.count("/")
+    depth, seen = prefix.count("/"), {h5py.h5o.get_info(parent.id).addr} if seen is None else seen
     if depth > MAX_DEPTH:
         raise ValueError("folders within folders without end")
     for link in _links(parent, known):
@@ -325,10 +365,14 @@ def walk(
             item = parent[link]
             if not isinstance(item, h5py.Group):
                 raise ValueError("it is no entry of a store")
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                raise ValueError("it is in the store twice")
+            seen.add(address)
             is_data = is_complete or _holds_data(item, members)
             if is_data:
                 yield path, is_complete
-            yield from walk(item, members, prefix=f"{path}/", leaf=leaf, is_entry=is_data, known=known)
+            yield from walk(item, members, prefix=f"{path}/", leaf=leaf, is_entry=is_data, known=known, seen=seen)
         except READING_ERRORS as exc:
             yield path, exc
 
@@ -365,7 +409,9 @@ def heap_names(path: Path) -> list[str]:
 
 def _holds_data(group: h5py.Group, members: frozenset[str]) -> bool:
     """Whether a group without the mark is an entry that was not finished, and no folder."""
-    return not len(group) or any(group.get(name, getclass=True) is h5py.Dataset for name in members)
+    if not len(group):
+        return True
+    return any(has_own(group, name) and group.get(name, getclass=True) is h5py.Dataset for name in members)
 
 
 def quoted(name: str) -> str:

@@ -30,6 +30,7 @@ from .hdf5 import (
     READING_ERRORS,
     Parts,
     Room,
+    array_length,
     content_hash,
     has_attribute,
     one_line,
@@ -40,6 +41,7 @@ from .hdf5 import (
     set_aside,
     sync,
     text_attribute,
+    unlink,
     unquoted,
     walk,
     write_attribute,
@@ -341,8 +343,7 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
 
     def _remove(self, path: str) -> None:
         with self._reading():  # what cannot be removed is in the way of everything else: the file is damaged
-            if path in self.file:
-                del self.file[path]
+            unlink(self.file, path)
 
     @contextmanager
     def _reading(self, path: str = "") -> Iterator[None]:
@@ -411,7 +412,7 @@ class FeatureStore(_Store[str, Features]):
         """How many keypoints an entry has, without reading them; None if it is absent."""
 
         def ask(path: str) -> int | None:
-            return len(self.file[path]["scores"]) if has_attribute(self.file, path, COMPLETE) else None
+            return array_length(self.file[path], "scores") if has_attribute(self.file, path, COMPLETE) else None
 
         return self._look(key, ask)
 

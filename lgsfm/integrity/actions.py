@@ -81,7 +81,7 @@ def _repair(workspace: Workspace, found: Finding, log: Path) -> Action:
         return Action(found.path, "removed", found.num_bytes)
     aside = path.with_name(f"{path.name}.damaged")
     if aside.exists():
-        shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+        _delete(aside)
     path.rename(aside)
     return Action(found.path, f"set aside as {aside.name}")
 
@@ -127,7 +127,7 @@ def prune(output: str | Path, *, is_dry: bool = True, report: Report | None = No
 
 def _delete(path: Path) -> None:
     try:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     except OSError as exc:
         raise CacheError(f"{path} cannot be removed: {exc.strerror}. Check its permissions.") from exc
 
