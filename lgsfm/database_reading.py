@@ -6,6 +6,7 @@ Read as tables and without the blobs of matches: of a million pairs the numbers 
 from __future__ import annotations
 
 import hashlib
+import shlex
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -302,5 +303,6 @@ def _unreadable(path: Path, *kinds: type[Exception]) -> Iterator[None]:
         yield
     except kinds as exc:
         raise CacheError(
-            f"The database {path} cannot be read: {exc}. It is made again by `lgsfm database` once it is removed."
+            f"The database {path} cannot be read: {exc}. `lgsfm cache repair {shlex.quote(str(path.parent))}` sets it "
+            "aside; the next run makes it again."
         ) from exc

@@ -1,4 +1,7 @@
-"""What is free on a disk. Some network file systems do not say, and nothing is held against them."""
+"""What is free on a disk, and what to do where the system refuses a file.
+
+Some network file systems do not say what is free, and nothing is held against them.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,25 @@ import os
 import shutil
 from pathlib import Path
 
-__all__ = ["check_free", "free_bytes"]
+__all__ = ["check_free", "free_bytes", "remedy"]
 
 FULL_BYTES = 1 << 16  # a disk with less is full
+REMEDIES = {
+    "Move away what is there: a folder stands in the place of a file, or a file in that of a folder.": (
+        *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
+    ),
+    "Check the permissions of the file and of its folder.": (errno.EACCES, errno.EPERM),
+    "The disk can only be read: choose another place.": (errno.EROFS,),
+    "Free some disk space.": (errno.ENOSPC, errno.EDQUOT),
+    "Check the path.": (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP),
+}
+
+
+def remedy(exc: OSError) -> str:
+    """What to do about a file or folder that cannot be opened or written."""
+    return next(
+        (words for words, numbers in REMEDIES.items() if exc.errno in numbers), "Check the folder and the disk."
+    )
 
 
 def free_bytes(folder: Path) -> int | None:

@@ -6,7 +6,8 @@
     ├── WeightsError          the weights of a network are missing, damaged or not to be downloaded
     ├── CacheError            a file in the output folder cannot be read or written
     │   ├── DamageError           what a store holds is not what was written
-    │   └── InUseError            another process has a file or the folder open for writing
+    │   ├── InUseError            another process has a file or the folder open for writing
+    │   └── NewerVersionError     a newer lgsfm wrote the file, and it alone can read it
     ├── ReconstructionError   geometric verification or mapping failed
     │   └── CrashError            the process that COLMAP ran in ended suddenly
     └── PoseError             two photos have no reliable relative pose
@@ -30,6 +31,7 @@ __all__ = [
     "InputError",
     "LgsfmError",
     "MemoryShortageError",
+    "NewerVersionError",
     "PoseError",
     "ReconstructionError",
     "WeightsError",
@@ -88,6 +90,10 @@ class DamageError(CacheError):
 
 class InUseError(CacheError):
     """Another process has a file of the output folder, or all of the folder, open for writing; nothing is damaged."""
+
+
+class NewerVersionError(CacheError):
+    """A file of the output folder was written by a newer lgsfm, which alone can read it; nothing is damaged."""
 
 
 class ReconstructionError(LgsfmError):

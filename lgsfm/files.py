@@ -12,6 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
+from .disk import remedy
 from .errors import CacheError, InputError
 from .options import digest
 
@@ -52,7 +53,7 @@ def write_text(path: Path, text: str) -> None:
     except OSError as exc:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the folder and the disk space.") from exc
+        raise CacheError(f"{path} cannot be written: {exc.strerror}. {remedy(exc)}") from exc
 
 
 def make_folder_of(path: Path) -> None:

@@ -16,6 +16,8 @@ import logging
 import math
 import mmap
 import os
+import re
+import shlex
 import struct
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -26,7 +28,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .disk import check_free
+from .disk import check_free, remedy
 from .errors import CacheError, DamageError, InUseError
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "READING_ERRORS",
     "Parts",
     "Room",
+    "advice",
     "array_length",
     "content_hash",
     "has_attribute",
@@ -44,6 +47,7 @@ __all__ = [
     "quoted",
     "read_array",
     "read_attribute",
+    "renamed_aside",
     "set_aside",
     "sync",
     "text_attribute",
@@ -74,6 +78,13 @@ READING_ERRORS = (  # h5py raises all of these for damage, and of what it return
     OverflowError,
     MemoryError,
 )
+REPORT = r"(?:Unable to|Can't) [^(]*\("  # as HDF5 begins
+IN_WORDS = {  # what HDF5 reports -> what people can do something with
+    REPORT + r"truncated file: eof = (\d+), .*stored_eof = (\d+)\)": "it is cut off, {} of {} bytes are there",
+    REPORT + r"file signature not found\)": "it is no file of HDF5, or its beginning is damaged",
+    REPORT + r".*error message = '([^']*)'.*": "{}",
+    REPORT + r"(.*)\)": "HDF5 says: {}",
+}
 logger = logging.getLogger(__name__)
 Parts = tuple[Any, ...]  # of an entry: arrays, texts and numbers
 
@@ -94,15 +105,14 @@ def open_file(path: Path, mode: str) -> h5py.File:
     try:
         return _with_small_cache(_open_when_free(path, mode))
     except (FileNotFoundError, PermissionError) as exc:
-        raise CacheError(f"{path} cannot be opened: {exc.strerror}. Check the folder and its permissions.") from exc
+        raise CacheError(f"{path} cannot be opened: {one_line(exc)}. {remedy(exc)}") from exc
     except (OSError, RuntimeError, ValueError) as exc:
         if isinstance(exc, OSError) and exc.errno is not None:  # the system's trouble (no locks), not the file's
-            hint = " Set HDF5_USE_FILE_LOCKING=FALSE." if exc.errno in (errno.ENOLCK, errno.ENOSYS) else ""
-            raise CacheError(f"{path} cannot be opened: {one_line(exc)}.{hint}") from exc
+            has_no_locks = exc.errno in (errno.ENOLCK, errno.ENOSYS)
+            hint = "Set HDF5_USE_FILE_LOCKING=FALSE." if has_no_locks else remedy(exc)
+            raise CacheError(f"{path} cannot be opened: {one_line(exc)}. {hint}") from exc
         if mode == "r":
-            raise DamageError(
-                f"{path} cannot be opened: {one_line(exc)}. Delete it; the next run makes it again.", path
-            ) from exc
+            raise DamageError(f"{path} is damaged: {one_line(exc)}. {advice(path)}", path) from exc
         if _is_readable(path):
             raise CacheError(f"{path} is open for reading in this process. Close that store first.") from exc
         if path.stat().st_size:
@@ -141,14 +151,26 @@ def _open_when_free(path: Path, mode: str) -> h5py.File:
         time.sleep(TRY_EACH_S)
 
 
+def advice(path: Path) -> str:
+    """What to do about a store that is damaged: the same wherever that is noticed."""
+    folder = shlex.quote(str(path.parent))
+    return f"`lgsfm cache repair {folder}` removes what is damaged and keeps the rest; the next run makes it again."
+
+
 def set_aside(path: Path, why: str) -> Path:
-    """Renames a damaged file to ``.damaged``, and says so; gives its new name."""
+    """`renamed_aside` for a damaged file; says so."""
+    aside = renamed_aside(path)
+    logger.warning("%s is damaged (%s): set aside as %s, starting it anew.", path, why, aside.name)
+    return aside
+
+
+def renamed_aside(path: Path) -> Path:
+    """Renames a file to ``.damaged``; gives its new name. Raises `CacheError` if that fails."""
     aside = _free_name(path.with_suffix(".damaged"))
     try:
         path.rename(aside)
     except OSError as exc:
         raise CacheError(f"{path} cannot be renamed: {exc.strerror}. Check the permissions of its folder.") from exc
-    logger.warning("%s is damaged (%s): set aside as %s, starting it anew.", path, why, aside.name)
     return aside
 
 
@@ -170,8 +192,13 @@ def _free_name(path: Path) -> Path:
 
 
 def one_line(exc: BaseException) -> str:
-    """What an error says, without the line breaks and the length of HDF5's reports."""
-    text = " ".join(str(exc).strip("'\"").split()) or type(exc).__name__
+    """What an error says, without the line breaks, the length and the inner words of HDF5's reports."""
+    said = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+    text = " ".join(said.strip("'\"").split()) or type(exc).__name__
+    for pattern, words in IN_WORDS.items():
+        if found := re.fullmatch(pattern, text):
+            text = words.format(*found.groups())
+            break
     return text if len(text) <= 160 else f"{text[:160]}..."
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from .child import run_in_child
-from .errors import CacheError, DamageError, LgsfmError, in_short
-from .hdf5 import heap_names, one_line, set_aside, walk
+from .errors import CacheError, DamageError, LgsfmError, NewerVersionError, in_short
+from .hdf5 import heap_names, one_line, renamed_aside, walk
 from .store import KINDS, FeatureStore, MatchStore
 from .types import Pair, Progress
 
-__all__ = ["StoreState", "is_openable", "kind_of_name", "mend", "rewrite", "survey"]
+__all__ = ["StoreState", "is_newer", "is_openable", "kind_of_name", "mend", "rewrite", "survey"]
 
 LOOK_S, LOOK_BYTES_S = 120.0, 2e6  # the time that looking through a file may take: so much, and by its size
 MEMORY_BYTES = 4 << 30  # that a child may use for it, beside the size of the file
@@ -71,6 +71,17 @@ def is_openable(path: Path) -> bool:
     return True
 
 
+def is_newer(path: Path) -> bool:
+    """Whether a newer lgsfm wrote a file, so that nobody here can say what is in it."""
+    try:
+        kind_of_name(path)(path).close()
+    except NewerVersionError:
+        return True
+    except CacheError:
+        pass
+    return False
+
+
 # ------------------------------------------------------------------------------------------------- looking
 
 
@@ -84,6 +95,7 @@ def survey(path: Path, log_path: Path, *, progress: Progress | None = None) -> S
 
     Raises:
         InUseError: another process writes to it.
+        NewerVersionError: a newer lgsfm wrote it.
         CacheError: it cannot be opened for another reason that is not damage.
     """
     try:
@@ -189,8 +201,11 @@ def mend(damage: DamageError, log_path: Path) -> str:
         with suppress(LgsfmError):
             remove(path, damage.entries, log_path)
             return f"Damaged in {path.name}, made again: {names}."
-    kept, _ = rewrite(path, log_path)
-    return f"{path.name} was damaged: {kept} entries could be read and are kept, the others are made again."
+    kept, aside = rewrite(path, log_path)
+    return (
+        f"{path.name} was damaged: {kept} entries could be read and are kept, the others are made again. "
+        f"It is set aside as {aside.name}."
+    )
 
 
 def remove(path: Path, entries: Iterable[str], log_path: Path) -> None:
@@ -219,7 +234,7 @@ def rewrite(path: Path, log_path: Path, *, names: Iterable[str] | None = None) -
     Raises:
         CacheError: the disk is full, say.
     """
-    aside, partial = set_aside(path, "its entries are copied"), path.with_name(f"{path.name}.partial")
+    aside, partial = renamed_aside(path), path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
     arguments = {
         "path": str(aside),

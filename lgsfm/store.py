@@ -24,12 +24,13 @@ from typing import Any, Generic, Self, TypeVar
 import h5py
 import numpy as np
 
-from .errors import CacheError, DamageError, InputError
+from .errors import CacheError, DamageError, InputError, NewerVersionError
 from .hdf5 import (
     COMPLETE,
     READING_ERRORS,
     Parts,
     Room,
+    advice,
     array_length,
     content_hash,
     has_attribute,
@@ -141,7 +142,8 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
             for reading only.
 
     Raises:
-        CacheError: another process writes to the file (`InUseError`), or it is of the other kind or a newer version.
+        CacheError: another process writes to the file (`InUseError`), a newer version wrote it (`NewerVersionError`),
+            or it is of the other kind.
         DamageError: it is damaged, and to be read.
     """
 
@@ -185,7 +187,8 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
             return  # whoever made it was killed
         version = int(file.attrs["lgsfm_format"])
         if version > FORMAT:
-            raise CacheError(f"{self.path} was written by a newer lgsfm (format {version}, this one reads {FORMAT}).")
+            versions = f"format {version}, this one reads {FORMAT}"
+            raise NewerVersionError(f"{self.path} was written by a newer lgsfm ({versions}). Update this one.")
         own, kind = type(self).__name__, text_attribute(file, ".", "lgsfm_store")
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is no kind of store")
@@ -357,11 +360,7 @@ class _Store(MutableMapping[Key, Value], Generic[Key, Value]):
 
     def _damage(self, path: str, exc: Exception) -> DamageError:
         what = f"{self.path}: entry {self._key(path)!r} is damaged" if path else f"{self.path} is damaged"
-        return DamageError(
-            f"{what}: {one_line(exc)}. `lgsfm cache repair` removes what is damaged and keeps the rest.",
-            self.path,
-            [path] if path else [],
-        )
+        return DamageError(f"{what}: {one_line(exc)}. {advice(self.path)}", self.path, [path] if path else [])
 
     @contextmanager
     def _writing(self, path: str = "") -> Iterator[None]:

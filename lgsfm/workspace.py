@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from .disk import remedy
 from .errors import CacheError, InputError, InUseError
 from .files import clear_partial_files, read_json
 from .options import digest
@@ -111,7 +112,7 @@ class Workspace:
         try:
             file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - stays open: that is the lock
         except OSError as exc:
-            raise CacheError(f"{path} cannot be opened: {exc.strerror}. Check its permissions.") from exc
+            raise CacheError(f"{path} cannot be opened: {exc.strerror}. {remedy(exc)}") from exc
         try:
             is_locked = _lock(file)
             if is_locked:

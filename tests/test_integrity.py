@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import pytest
 from cli_helpers import SIFT, copy_photos, run, summary_of, views
+from outputs import files_of
 
 from lgsfm.errors import CacheError, InputError
 from lgsfm.files import read_json, write_json
@@ -19,7 +20,7 @@ from lgsfm.finer import Finer
 from lgsfm.healing import Look, SecondLooks
 from lgsfm.integrity import prune, repair, verify
 from lgsfm.settings import Settings
-from lgsfm.store import FeatureStore, MatchStore
+from lgsfm.store import FORMAT, FeatureStore, MatchStore
 from lgsfm.workspace import Workspace
 
 FUZZ = Path(__file__).with_name("fuzz") / "stores.py"
@@ -251,6 +252,36 @@ def test_prune_removes_only_what_the_last_run_does_not_need(finished, output):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["features", "matches"])
+def test_a_store_of_a_newer_version_is_named_and_never_touched(kind, output):
+    path = store_of(output, kind)
+    with h5py.File(path, "a") as file:
+        file.attrs["lgsfm_format"] = FORMAT + 1
+    other = path.with_name(f"{kind}-sift-0123456789ab.h5")  # as the newer version may have named it
+    other.write_bytes(path.read_bytes())
+    before = files_of(output)
+    found = {each.path: each for each in verify(output) if each.is_newer}
+    assert sorted(found) == sorted((path.name, other.name))
+    assert not any(each.is_damaged for each in found.values())
+    ended = run("cache", "verify", output, "--quiet")
+    assert ended.code == 1
+    assert "DAMAGED" not in ended.out
+    assert "which a newer lgsfm wrote. Update this one" in ended.err
+    assert repair(output) == []
+    assert prune(output, is_dry=False) == []
+    assert files_of(output) == before
+
+
+def test_an_output_of_an_older_version_is_not_called_damaged(output):
+    record = output / "database.json"
+    older = {key: value for key, value in read_json(record).items() if key in ("identity", "report", "flags", "made")}
+    write_json(record, {**older, "content": "0123456789ab"})
+    found = {each.path: each for each in verify(output)}
+    assert not damaged(output)
+    assert found["database.json"].note == "of another version: the database is made again"
+    assert repair(output) == []
+
+
 @pytest.mark.parametrize("kind", ["features", "matches"])
 def test_a_link_to_a_store_that_is_gone_is_named_and_cleared_away(kind, output):
     path = store_of(output, kind)

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lgsfm.errors import CacheError, DamageError
+from lgsfm.errors import CacheError, DamageError, NewerVersionError
 from lgsfm.hdf5 import heap_names, one_line
 from lgsfm.store import (
     FORMAT,
@@ -267,7 +267,7 @@ def test_a_damaged_file_is_set_aside(damage, tmp_path, caplog):
         with FeatureStore(path, IDENTITY) as store:
             store["a.jpg"] = features()
         path.write_bytes(damage(path.read_bytes()))
-        with pytest.raises(CacheError, match="Delete it"):
+        with pytest.raises(CacheError, match="lgsfm cache repair"):
             FeatureStore(path)  # a reader changes nothing
         with caplog.at_level(logging.WARNING), FeatureStore(path, IDENTITY) as store:
             assert len(store) == 0
@@ -296,7 +296,7 @@ def test_a_newer_format_is_refused(tmp_path):
     with h5py.File(tmp_path / "s.h5", "a") as file:
         file.attrs["lgsfm_format"] = FORMAT + 1
     for identity in (None, IDENTITY):
-        with pytest.raises(CacheError, match="newer lgsfm"):
+        with pytest.raises(NewerVersionError, match=r"newer lgsfm .* Update this one"):
             FeatureStore(tmp_path / "s.h5", identity)
 
 
@@ -389,6 +389,26 @@ def test_texts_that_can_be_no_names_are_left_out(tmp_path):
     header = b"HEAP" + b"\0" * 4 + struct.pack("<QQQ", len(texts), 0, 40) + b"\0" * 8
     (tmp_path / "s.h5").write_bytes(header + texts)
     assert heap_names(tmp_path / "s.h5") == ["a.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:900]), r"it is cut off, 900 of \d+ bytes are there\. "),
+        (lambda path: path.write_bytes(b"a text"), "it is no file of HDF5, or its beginning is damaged. "),
+        (lambda path: path.unlink(), r"cannot be opened: No such file or directory\. Check the path"),
+        (lambda path: (path.unlink(), path.mkdir()), r"cannot be opened: Is a directory\. Move away what is there"),
+    ],
+)
+def test_errors_are_in_words_of_people_and_give_one_advice(change, words, tmp_path):
+    path = tmp_path / "s.h5"
+    with FeatureStore(path, IDENTITY) as store:
+        store["a.jpg"] = features()
+    change(path)
+    with pytest.raises(CacheError, match=words) as caught:
+        FeatureStore(path)
+    assert "nable to" not in str(caught.value)
+    assert isinstance(caught.value, DamageError) == ("cache repair" in str(caught.value))
 
 
 def test_a_long_report_of_hdf5_becomes_one_short_line():

@@ -29,7 +29,7 @@ def add_commands(commands: Any) -> None:
         _verify,
         "read everything and say what is damaged",
         "Reads every file that a run reads, and compares it with the hash of what was written. Changes nothing. "
-        "Exit code 1 if something is damaged or was changed.",
+        "Exit code 1 if something is damaged, was changed, or was written by a newer lgsfm.",
     )
     _add(
         actions,
@@ -70,14 +70,15 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> None:
         raise CacheError(
             f"Damaged: {in_short(damaged)}. `lgsfm cache repair {arguments.output}` removes what is damaged and keeps "
             "the rest; then `lgsfm reconstruct` makes it again."
-            + f" Changed since they were written: {in_short(changed)}."
-            * bool(changed)
+            + (f" Changed since they were written: {in_short(changed)}." if changed else "")
         )
     if changed:
         raise CacheError(
             f"Changed since they were written, by hand or by another program: {in_short(changed)}. The same "
             "`lgsfm reconstruct` as before makes again what is not its own, and keeps changed models and databases."
         )
+    if newer := [each.path for each in found if each.is_newer]:
+        raise CacheError(f"Not looked at: {in_short(newer)}, which a newer lgsfm wrote. Update this one.")
 
 
 def _repair(arguments: argparse.Namespace, terminal: Terminal) -> None:
@@ -118,6 +119,8 @@ def table(found: Sequence[Finding]) -> list[str]:
 def _state(found: Finding) -> str:
     if found.is_in_use:
         return "in use by another process, not looked at"
+    if found.is_newer:
+        return f"not looked at: {found.note}"
     if found.problem:
         return f"DAMAGED: {found.problem}"
     parts = [f"{found.num_entries:,} {UNITS[found.kind]}"] if found.num_entries else []

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..disk import check_free
+from ..disk import check_free, remedy
 from ..errors import CacheError, InputError
 from ..files import read_json, replace_folder
 from ..workspace import Workspace
@@ -59,7 +59,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         _put(partial, path)
     except OSError as exc:
         reason = exc.strerror or str(exc)
-        raise CacheError(f"{path} cannot be written: {reason}. Check the folder and the disk space.") from exc
+        raise CacheError(f"{path} cannot be written: {reason}. {remedy(exc)}") from exc
     finally:
         _remove(partial)
 

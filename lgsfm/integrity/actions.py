@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..database_record import DatabaseRecord
+from ..disk import remedy
 from ..errors import CacheError, InputError, LgsfmError
 from ..files import read_json
 from ..healing import SecondLooks
 from ..images import list_images
-from ..salvage import is_openable, remove, rewrite, survey
+from ..salvage import is_newer, is_openable, remove, rewrite, survey
 from ..settings import finer_options
 from ..workspace import Workspace
 from .findings import Finding, Report, findings, leftovers, name_of, opened, size_of
@@ -93,7 +94,7 @@ def prune(output: str | Path, *, is_dry: bool = True, report: Report | None = No
     """Removes from an output folder what no longer serves the last run; see `Action` for what that is.
 
     Stores of other options, entries of photos that are gone, entries that were not finished, and what killed runs and
-    damage have left. Damaged stores stay as they are: see `repair`.
+    damage have left. Damaged stores stay as they are (see `repair`), and those that a newer lgsfm wrote.
 
     Args:
         output: the folder.
@@ -114,6 +115,8 @@ def prune(output: str | Path, *, is_dry: bool = True, report: Report | None = No
             if not is_dry:
                 _delete(path)
         for path in workspace.stores():
+            if is_newer(path):  # what it is good for is known to the version that wrote it
+                continue
             if path not in current:
                 actions.append(Action(name_of(workspace, path), "of other options", size_of(path)))
                 if not is_dry:
@@ -129,7 +132,7 @@ def _delete(path: Path) -> None:
     try:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     except OSError as exc:
-        raise CacheError(f"{path} cannot be removed: {exc.strerror}. Check its permissions.") from exc
+        raise CacheError(f"{path} cannot be removed: {exc.strerror}. {remedy(exc)}") from exc
 
 
 def _prune_store(workspace: Workspace, path: Path, log: Path, is_dry: bool, report: Report | None) -> Action | None:

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from ..child import run_in_child
 from ..database_reading import report_on
 from ..database_record import DatabaseRecord
-from ..errors import CacheError, InputError, InUseError, LgsfmError, in_short
+from ..errors import CacheError, InputError, InUseError, LgsfmError, NewerVersionError, in_short
 from ..files import misfits, read_json_strictly
 from ..healing import are_second_looks
 from ..manifest import changed_since
@@ -46,6 +46,7 @@ class Finding:
     unfinished: entries that a killed process left
     note: what else is to be said
     is_in_use: another process has it open for writing, so it could not be looked at
+    is_newer: a newer lgsfm wrote it, so it could not be looked at
     """
 
     path: str
@@ -58,6 +59,7 @@ class Finding:
     unfinished: list[str] = field(default_factory=list)
     note: str = ""
     is_in_use: bool = False
+    is_newer: bool = False
 
     @property
     def is_damaged(self) -> bool:
@@ -131,6 +133,8 @@ def _store(workspace: Workspace, path: Path, log: Path, progress: Progress | Non
         state = survey(path, log, progress=progress)
     except InUseError:
         return _with(found, is_in_use=True)
+    except NewerVersionError as exc:
+        return _with(found, is_newer=True, note=str(exc))
     except CacheError as exc:
         return _with(found, problem=str(exc))
     note = f"{state.num_uncheckable} without a hash of their content, of an older version" * bool(state.num_uncheckable)
@@ -178,14 +182,17 @@ def _problem_of_pairs(path: Path) -> str:
 
 
 def _problem_of_database_record(path: Path) -> str:
-    read_json_strictly(path)
-    return "" if DatabaseRecord.read(path) != DatabaseRecord() else WRONG_TYPES
+    known, hints = read_json_strictly(path), get_type_hints(DatabaseRecord)
+    return _misfits(known, hints) if known.keys() & hints else WRONG_TYPES
 
 
 def _record(workspace: Workspace, path: Path, problem_of: Callable[[Path], str]) -> Finding:
     found = Finding(name_of(workspace, path), "record", size_of(path))
     try:
-        return _with(found, problem=problem_of(path), num_entries=_lines(path) if path == workspace.pairs else 0)
+        problem = problem_of(path)
+        is_of_other_version = path == workspace.database_identity and DatabaseRecord.read(path) == DatabaseRecord()
+        note = "of another version: the database is made again" * (is_of_other_version and not problem)
+        return _with(found, problem=problem, note=note, num_entries=_lines(path) if path == workspace.pairs else 0)
     except (OSError, ValueError) as exc:
         return _with(found, problem=f"it cannot be read: {exc}")
 
@@ -256,8 +263,10 @@ def _manifest(workspace: Workspace) -> Finding:
     found = Finding(name_of(workspace, workspace.manifest), "manifest", size_of(workspace.manifest))
     try:
         return _with(found, changed=changed_since(workspace))
-    except (LgsfmError, OSError, KeyError, TypeError, AttributeError) as exc:
-        return _with(found, problem=f"it cannot be compared: {exc}")
+    except CacheError as exc:  # of a store or database, which is told of by itself
+        return _with(found, note=f"it cannot be compared: {exc}")
+    except InputError as exc:
+        return _with(found, problem=str(exc))
 
 
 def count_images(*, path: str, report: Progress) -> int:
