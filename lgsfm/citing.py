@@ -12,7 +12,10 @@ from .citations import BIBTEX, COMPONENTS
 from .database_record import DatabaseRecord
 from .errors import InputError
 from .files import read_json
+from .healing import SecondLooks
 from .pairing.options import AUTO_EXHAUSTIVE
+from .records import known_options
+from .summary import read_summary
 from .workspace import Workspace
 
 __all__ = ["Citation", "cite"]
@@ -50,11 +53,11 @@ def cite(output: str | Path) -> list[Citation]:
         InputError: it is none.
     """
     workspace = Workspace.of_run(output)
-    options, summary = read_json(workspace.options), read_json(workspace.summary)
+    options, summary = known_options(workspace.options), read_summary(workspace.summary)
     if not options:
         raise InputError(f"'{output}' is no output folder of lgsfm: it has no options.json.")
     record = DatabaseRecord.read(workspace.database_identity)
-    licences = {row["sha256"]: str(row.get("licence", "")) for row in summary.get("weights", [])}
+    licences = {row["sha256"]: row["licence"] for row in summary.get("weights", [])}
     found: dict[str, Citation] = {}
     for kind, name, weights in _used(workspace, {**options, **record.made}, summary, record):
         keys = COMPONENTS[kind].get(name)
@@ -93,4 +96,4 @@ def _has_retrieved(workspace: Workspace, made: dict[str, Any], summary: dict[str
     methods = str(made.get("pairs", {}).get("pairs", "")).split("+")
     is_large = "auto" in methods and summary.get("num_images", 0) > AUTO_EXHAUSTIVE
     has_voted = bool(read_json(workspace.upright).get("voted"))
-    return "retrieval" in methods or is_large or has_voted or bool(read_json(workspace.second_looks).get("rounds"))
+    return "retrieval" in methods or is_large or has_voted or bool(SecondLooks(workspace.second_looks).rounds)

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from .camera_groups import CameraGroup
 from .database import VerificationOptions
-from .database_reading import checksum, fingerprint, report_on
+from .database_reading import DatabaseReport, checksum, fingerprint, report_on
 from .errors import CacheError
 from .files import misfits, read_json, write_json
 from .mapping import pycolmap_version
 from .options import digest
+from .records import Flags, known_parts
 from .replaced import put_beside
 from .types import Pair
 
@@ -109,9 +110,9 @@ class DatabaseRecord:
         """What is noted in a file; nothing if it is missing or of another version."""
         known = read_json(path)
         is_of_this_version = set(cls.__dataclass_fields__) - set(known) <= {"checksum_of_data"}
-        if not is_of_this_version or set(known) - set(cls.__dataclass_fields__) or misfits(known, get_type_hints(cls)):
+        if not is_of_this_version or set(known) - set(cls.__dataclass_fields__):
             return cls()
-        return cls(**known)
+        return cls(**known) if _can_be_used(known) else cls()
 
     def brought_up_to_date(
         self,
@@ -184,3 +185,12 @@ class DatabaseRecord:
         same = {name for name, image in content.images.items() if self.images.get(name) == image}
         others = {*map(tuple, self.finer), *content.finer, *map(tuple, self.dropped)}
         return {pair for pair in content.pairs if pair[0] in same and pair[1] in same and pair not in others}
+
+
+def _can_be_used(known: Mapping[str, Any]) -> bool:
+    """Whether all that a record says is of the types that it is read as."""
+    pairs = list[tuple[str, str]]
+    hints = {**get_type_hints(DatabaseRecord), "finer": pairs, "dropped": pairs, "flags": Flags}
+    if misfits(known, hints) or not known_parts(known["made"]):
+        return False
+    return not known["fingerprint"] or set(known["report"]) == {each.name for each in fields(DatabaseReport)}

@@ -12,12 +12,13 @@ from .database_reading import read_verified_pairs
 from .database_record import DatabaseRecord
 from .diagnosis import REASONS, Diagnosis, Evidence, Split, diagnose, diagnose_splits
 from .errors import InputError
-from .files import read_json
 from .healing import SecondLooks
 from .images import list_images
 from .pairing import read_pairs
 from .poses import load_poses
+from .records import known_options
 from .store import FeatureStore, num_keypoints
+from .summary import read_summary
 from .types import Pair
 from .workspace import Workspace
 
@@ -60,7 +61,7 @@ def examine(output: str | Path) -> Examination:
         CacheError: a file in it cannot be read.
     """
     workspace = Workspace.of_run(output)
-    options, summary = read_json(workspace.options), read_json(workspace.summary)
+    options, summary = known_options(workspace.options), read_summary(workspace.summary)
     record = DatabaseRecord.read(workspace.database_identity)
     made = record.made or options  # the database's, if there is one: a later command may have had other options
     if "extractor" not in made:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import errno
 import json
+import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from .disk import remedy
 from .errors import CacheError, InputError
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 CHECKSUM = "checksum"  # in files that nobody but lgsfm writes
+MOST_LEVELS = 32  # of lists and objects in each other; ours have six
 SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 AT_FDCWD = -100
 NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -161,20 +164,39 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_json_strictly(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises OSError if it cannot be read, ValueError if it is damaged."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    try:
+        content = json.loads(text)
+    except RecursionError as exc:
+        raise ValueError("lists are nested in it without end") from exc
     if not isinstance(content, dict):
         raise ValueError("it holds no JSON object")
+    if not _is_flat(content, MOST_LEVELS):
+        raise ValueError("lists are nested in it without end")
+    if "\\u" in text:
+        json.dumps(content, ensure_ascii=False).encode()  # half of a character, as \\ud800, can be written nowhere
     known = content.pop(CHECKSUM, None)
     if known is not None and known != digest(content):
         raise ValueError("its content is not what was written")
     return content
 
 
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a value from JSON is of a type: of JSON's own, their lists and dictionaries, and unions of them.
+def _is_flat(value: Any, levels: int) -> bool:
+    """Whether lists and dictionaries lie in each other in at most so many levels."""
+    if not isinstance(value, (dict, list)):
+        return True
+    return levels > 0 and all(
+        _is_flat(each, levels - 1) for each in (value.values() if isinstance(value, dict) else value)
+    )
 
-    >>> fits({"a": [1, 2]}, dict[str, list[int]]), fits(["a"], list[int])
-    (True, False)
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON is of a type: of JSON's own, of their lists, tuples, dictionaries and unions.
+
+    Numbers are finite. A `TypedDict` or a dataclass stands for a dictionary that has its keys, and perhaps others.
+
+    >>> fits({"a": [1, 2]}, dict[str, list[int]]), fits(["a"], list[int]), fits(["a", "b"], tuple[str, str])
+    (True, False, True)
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
@@ -183,11 +205,24 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, each) for each in arguments)
     if origin is list:
         return isinstance(value, list) and all(fits(each, arguments[0]) for each in value)
+    if origin is tuple:
+        return isinstance(value, list) and len(value) == len(arguments) and all(map(fits, value, arguments))
     if origin is dict:
         return isinstance(value, dict) and all(fits(each, arguments[1]) for each in value.values())
+    if is_typeddict(hint) or dataclasses.is_dataclass(hint):
+        return isinstance(value, dict) and _needed(hint) <= set(value) and not misfits(value, get_type_hints(hint))
     if hint in (int, float):
-        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+        return isinstance(value, (int, hint)) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, type(None) if hint is None else hint)
+
+
+def _needed(kind: Any) -> frozenset[str]:
+    """The keys that a `TypedDict` or dataclass must have."""
+    if is_typeddict(kind):
+        return frozenset(kind.__required_keys__)
+    missing = dataclasses.MISSING
+    fields = dataclasses.fields(kind)
+    return frozenset(each.name for each in fields if each.default is missing and each.default_factory is missing)
 
 
 def misfits(values: Mapping[str, Any], hints: Mapping[str, Any]) -> list[str]:

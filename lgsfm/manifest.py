@@ -18,7 +18,7 @@ from typing import Any
 from . import __version__
 from .database_reading import fingerprint, geometry_digest
 from .errors import InputError, in_short
-from .files import misfits, read_json, write_json
+from .files import fits, read_json, write_json
 from .healing import SecondLooks
 from .images import file_digest
 from .machine import cpu
@@ -26,6 +26,7 @@ from .mapping import pycolmap_version
 from .mapping.folder import model_files
 from .options import digest
 from .pairing import read_pairs
+from .records import MANIFEST
 from .store import FeatureStore, MatchStore, digest_of, num_keypoints, orientation_of, source_of
 from .types import Matches, Pair
 from .workspace import Workspace
@@ -39,20 +40,6 @@ LIBRARIES = {  # name -> how it may be installed
     "h5py": ("h5py",),
     "opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python"),
     "pillow": ("pillow",),
-}
-PARTS = {
-    "lgsfm": dict[str, str],
-    "machine": dict[str, str],
-    "libraries": dict[str, str],
-    "options": dict[str, dict[str, Any]],
-    "components": dict[str, dict[str, Any]],
-    "weights": list[dict[str, Any]],
-    "images": dict[str, dict[str, Any]],
-    "pairs": dict[str, Any],
-    "matches": dict[str, Any],
-    "finer matches": dict[str, Any],
-    "database": dict[str, str],
-    "models": dict[str, str],
 }
 NO_STAGES = ("flags", "extractor", "matcher")  # of options.json, what is not the options of a stage
 
@@ -99,29 +86,16 @@ def read_manifest(output: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is of format {found.get('format')}, this lgsfm reads {FORMAT}: take the lgsfm that wrote it."
         )
-    if not _is_whole(found):
-        raise InputError(f"{path} is damaged, or no manifest. The command that made the folder, again, writes it anew.")
+    if damaged := [name for name in MANIFEST if name not in found or not fits(found[name], MANIFEST[name])]:
+        raise InputError(f"{path} is damaged: {in_short(damaged)}. `lgsfm reconstruct` with the same choices mends it.")
+    if not all(_is_name(found[part]["file"]) for part in ("matches", "finer matches")):
+        raise InputError(f"{path} is damaged: it names files of other folders.")
     return found
 
 
-def _is_whole(found: Mapping[str, Any]) -> bool:
-    """Whether all is there that is read of a manifest, and of the right types."""
-    if PARTS.keys() - found.keys() or misfits(found, PARTS):
-        return False
-    stores = [found["matches"], found["finer matches"]]
-    return (
-        {"version", "code"} <= found["lgsfm"].keys()
-        and all({"name", "sha256", "licence"} <= row.keys() for row in found["weights"])
-        and all({"source", "orientation", "keypoints", "features"} <= row.keys() for row in found["images"].values())
-        and all({"count", "digest"} <= row.keys() for row in (found["pairs"], *stores))
-        and all(_is_name(row.get("file")) for row in stores)
-        and (not found["database"] or {"fingerprint", "geometries"} <= found["database"].keys())
-    )
-
-
-def _is_name(file: Any) -> bool:
+def _is_name(file: str) -> bool:
     """Whether something is the name of a file in the folder, or ""."""
-    return isinstance(file, str) and Path(file).name == file
+    return Path(file).name == file
 
 
 def make_manifest(workspace: Workspace, contents: Contents) -> dict[str, Any]:

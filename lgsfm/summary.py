@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
@@ -14,12 +14,13 @@ from typing import Any, get_type_hints
 
 from . import __version__
 from .camera_groups import CameraOptions
-from .diagnosis import Evidence, diagnose, diagnose_splits
+from .diagnosis import Diagnosis, Evidence, Split, diagnose, diagnose_splits
 from .files import misfits, read_json, write_json
 from .mapping import ModelSummary, pycolmap_version
+from .records import SUMMARY_ROWS, names_a_path
 from .settings import Settings
 
-__all__ = ["MODEL_FIELDS", "Summary", "Tally"]
+__all__ = ["MODEL_FIELDS", "Summary", "Tally", "misfits_of_summary", "read_summary"]
 
 STAGES = ("extract", "pairs", "match", "finer", "database", "map")
 MODEL_FIELDS = (  # what is said of the models in sparse/
@@ -75,11 +76,10 @@ class Summary:
 
     def adopt(self, path: Path, names: Sequence[str] | None = None) -> None:
         """Takes over what an earlier command wrote: of the fields named, by default of all but those of the folders."""
-        known = read_json(path)
-        damaged = misfits(known, get_type_hints(Summary))
+        known = read_summary(path)
         for item in dataclasses.fields(self):
             is_wanted = item.name not in ("image_dir", "output", "num_images") if names is None else item.name in names
-            if is_wanted and item.name in known and item.name not in damaged:
+            if is_wanted and item.name in known:
                 setattr(self, item.name, known[item.name])
 
     def set_models(self, models: Sequence[ModelSummary], names: Sequence[str]) -> None:
@@ -141,6 +141,24 @@ class Summary:
     def write(self, path: Path) -> None:
         """Writes ``summary.json``. Raises `CacheError` if that fails."""
         write_json(path, dataclasses.asdict(self), is_checked=True)
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """What a ``summary.json`` says, by the names of the fields of `Summary`; {} if there is none.
+
+    What is damaged of it, or of another version, is left out.
+    """
+    known = read_json(path)
+    hints, damaged = get_type_hints(Summary), misfits_of_summary(known)
+    return {name: value for name, value in known.items() if name in hints and name not in damaged}
+
+
+def misfits_of_summary(known: Mapping[str, Any]) -> list[str]:
+    """The names of those fields that nobody can use."""
+    rows = {"diagnoses": list[Diagnosis], "splits": list[Split], **SUMMARY_ROWS}
+    wrong = misfits(known, {**get_type_hints(Summary), **rows})
+    folder = known.get("image_dir")
+    return [*wrong, "image_dir"] if isinstance(folder, str) and not names_a_path(folder) else wrong
 
 
 class Tally:

@@ -31,8 +31,9 @@ from typing import IO, Any
 
 from .disk import remedy
 from .errors import CacheError, InputError, InUseError
-from .files import clear_partial_files, read_json
+from .files import clear_partial_files
 from .options import digest
+from .records import known_options
 from .store import FORMAT
 from .summary import MODEL_FIELDS
 
@@ -218,8 +219,7 @@ class Workspace:
 
     def recorded_flags(self) -> dict[str, Any]:
         """The flags of the last command, {} if there was none."""
-        flags = read_json(self.options).get("flags", {})
-        return dict(flags) if isinstance(flags, dict) else {}
+        return dict(known_options(self.options).get("flags", {}))
 
 
 def _refuse_ways_out(root: Path) -> None:

@@ -32,7 +32,7 @@ LAYERS = [
     {"extraction", "upright", "pairing", "matching", "database", "mapping"},  # the stages
     {"evaluation", "two_view"},
     {"batches", "focal", "camera_groups", "layers", "view_graph"},  # what serves them
-    {"camera_rules"},
+    {"camera_rules", "records"},
     {"cameras", "drawing", "epipolar"},
     {"salvage"},
     {"registry", "store", "child", "poses", "files", "background", "machine", "masks", "rendering"},

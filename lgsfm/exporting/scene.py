@@ -10,10 +10,10 @@ import numpy as np
 import pycolmap
 
 from ..errors import InputError
-from ..files import read_json
 from ..image_files import checked_name, image_path
 from ..images import read_header
 from ..poses import read_reconstruction
+from ..summary import read_summary
 from ..workspace import Workspace
 
 __all__ = ["Scene", "flat_names", "open_scene"]
@@ -78,7 +78,7 @@ class Scene:
         """Image -> EXIF code of its upright view, as far as photos are there and the run knows of turns beyond EXIF."""
         from ..exif import turned_clockwise
 
-        turns = read_json(self.workspace.summary).get("turned_deg", {})
+        turns = read_summary(self.workspace.summary).get("turned_deg", {})
         codes = {}
         for name in self.names:
             path = image_path(self.image_dir, name)
@@ -106,7 +106,9 @@ def open_scene(output: Path, number: int = 0, image_dir: Path | None = None) -> 
         raise InputError(f"There is no model {number} in {workspace.sparse}: {there}.")
     if image_dir is not None and not Path(image_dir).is_dir():
         raise InputError(f"There is no folder '{image_dir}'. Name that of the photos.")
-    known = Path(image_dir or str(read_json(workspace.summary).get("image_dir", "")) or "no folder of photos is known")
+    known = Path(
+        image_dir or str(read_summary(workspace.summary).get("image_dir", "")) or "no folder of photos is known"
+    )
     return Scene(workspace, number, read_reconstruction(workspace.sparse / str(number)), known)
 
 

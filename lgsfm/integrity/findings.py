@@ -18,9 +18,10 @@ from ..manifest import changed_since
 from ..mapping.folder import changed_files, written_files
 from ..model_files import check_lengths
 from ..poses import load_poses
+from ..records import misfits_of_options
 from ..salvage import kind_of_name, survey
 from ..store import FeatureStore
-from ..summary import Summary
+from ..summary import misfits_of_summary
 from ..types import Progress
 from ..upright import are_turns
 from ..workspace import Workspace
@@ -155,21 +156,19 @@ def _with(found: Finding, **more: Any) -> Finding:
 def _records(workspace: Workspace) -> dict[Path, Callable[[Path], str]]:
     """The small files -> what says what is wrong with one, "" if nothing is; raises ValueError where it is cut off."""
     return {
-        workspace.options: lambda path: _misfits(read_json_strictly(path), OPTIONS),
+        workspace.options: lambda path: _in_words(misfits_of_options(read_json_strictly(path))),
         workspace.upright: lambda path: "" if are_turns(read_json_strictly(path)) else WRONG_TYPES,
         workspace.pairs: _problem_of_pairs,
         workspace.second_looks: lambda path: "" if are_second_looks(read_json_strictly(path)) else WRONG_TYPES,
         workspace.database_identity: _problem_of_database_record,
-        workspace.summary: lambda path: _misfits(read_json_strictly(path), get_type_hints(Summary)),
+        workspace.summary: lambda path: _in_words(misfits_of_summary(read_json_strictly(path))),
     }
 
 
 WRONG_TYPES = "it holds values of other types"
-OPTIONS = {"flags": dict[str, Any], "extractor": dict[str, Any], "matcher": dict[str, Any]}
 
 
-def _misfits(values: dict[str, Any], hints: dict[str, Any]) -> str:
-    wrong = misfits(values, hints)
+def _in_words(wrong: list[str]) -> str:
     return f"{WRONG_TYPES}: {in_short(wrong)}" if wrong else ""
 
 
@@ -183,7 +182,7 @@ def _problem_of_pairs(path: Path) -> str:
 
 def _problem_of_database_record(path: Path) -> str:
     known, hints = read_json_strictly(path), get_type_hints(DatabaseRecord)
-    return _misfits(known, hints) if known.keys() & hints else WRONG_TYPES
+    return _in_words(misfits(known, hints)) if known.keys() & hints else WRONG_TYPES
 
 
 def _record(workspace: Workspace, path: Path, problem_of: Callable[[Path], str]) -> Finding:

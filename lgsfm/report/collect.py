@@ -16,9 +16,10 @@ from ..diagnosis import Diagnosis, Split
 from ..doctor import Examination, examine
 from ..errors import InputError, LgsfmError
 from ..evaluation import Evaluation, evaluate
-from ..files import read_json
 from ..images import list_images
+from ..records import known_options
 from ..store import FeatureStore, num_keypoints, orientation_of
+from ..summary import read_summary
 from ..types import Pair
 from ..view_graph import ViewGraph
 from ..workspace import Workspace
@@ -142,7 +143,7 @@ def collect(output: Path, reference: Path | None = None, image_dir: Path | None 
         InputError: the folder is no output folder of lgsfm, or the reference cannot be used.
     """
     workspace = Workspace.of_run(output)
-    summary, options = read_json(workspace.summary), read_json(workspace.options)
+    summary, options = read_summary(workspace.summary), known_options(workspace.options)
     if not options:
         raise InputError(f"'{output}' is no output folder of lgsfm: it has no options.json.")
     record = DatabaseRecord.read(workspace.database_identity)
