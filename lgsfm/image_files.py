@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from .errors import InputError
+from .input_kinds import is_url, kind_of, remedy
 
 __all__ = ["IMAGE_SUFFIXES", "NoFileError", "checked_name", "image_path", "list_images", "open_file", "walk_files"]
 
@@ -25,6 +26,7 @@ IMAGE_SUFFIXES = frozenset(
 _FOREIGN_SUFFIXES = frozenset(  # photos, but of no format that we read
     (".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
 )
+_ARCHIVE_SUFFIXES = frozenset((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"))
 _log = logging.getLogger(__name__)
 
 
@@ -40,10 +42,8 @@ def list_images(folder: Path) -> list[str]:
     Raises `InputError` if there is no image.
     """
     folder = Path(folder)
-    if not os.path.exists(folder):
-        raise InputError(f"The image folder '{folder}' does not exist. Check the path.")
     if not os.path.isdir(folder):
-        raise InputError(f"'{folder}' is not a folder. Give the folder that holds the photos.")
+        raise InputError(_no_folder(folder))
     names = sorted(walk_files(folder))
     images = [name for name in names if _suffix(name) in IMAGE_SUFFIXES]
     others = Counter(_suffix(name) for name in names if _suffix(name) not in IMAGE_SUFFIXES)
@@ -136,9 +136,26 @@ def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
+def _no_folder(path: Path) -> str:
+    if not os.path.exists(path):
+        if is_url(path):
+            address = path.as_posix().replace(":/", "://", 1)
+            return f"'{address}' is an address, and nothing is downloaded. Download it, and give the folder of photos."
+        return f"The image folder '{path}' does not exist. Check the path."
+    try:
+        with open_file(path) as stream:
+            return f"'{path}' is not a folder. {remedy(path, kind_of(stream))}"
+    except OSError:
+        return f"'{path}' is not a folder. Give the folder that holds the photos."
+
+
 def _no_images(folder: Path, others: Counter[str]) -> str:
     kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in others.most_common(5))
     found = f"; found {others.total()} other files: {kinds}" if others else "; the folder is empty"
     advice = " Convert these photos to JPEG or PNG." if _FOREIGN_SUFFIXES & others.keys() else ""
+    if _ARCHIVE_SUFFIXES & others.keys():
+        advice += " Unpack the archives; nothing is read inside of them."
+    if ".gif" in others:
+        advice += " GIFs are not read: they have 256 colours. Take the photos or the video that they were made of."
     looked_for = " ".join(sorted(IMAGE_SUFFIXES))
     return f"No images in '{folder}' or below (looked for {looked_for}{found}).{advice}"

@@ -106,6 +106,13 @@ class Tiff:
             entries.append(Entry(tag, kind, number, start + at + self.length - inline, is_inline))
         return entries
 
+    def following(self, place: int) -> int:
+        """Where the directory after the one at an offset is; 0 if that is the last one. Raises `TiffError`."""
+        width = struct.calcsize(self.order + self.number)
+        (count,) = struct.unpack(self.order + self.number, self._read(place, width))
+        end = place + width + count * self.length
+        return int(struct.unpack(self.order + self.offset, self._read(end, struct.calcsize(self.offset)))[0])
+
     def value(self, entry: Entry) -> Value:
         """The value of a tag: text without its end, bytes, or a number or several; fractions as floats, 0/0 as NaN.
 

@@ -47,6 +47,7 @@ LAYERS = [
     {"image_checks"},
     {"image_headers"},
     {"exif", "image_files", "mask_pixels", "options"},
+    {"input_kinds"},
     {"tiff_tags"},
     {"citations", "disk", "errors", "replaced", "signals"},
 ]
