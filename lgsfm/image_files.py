@@ -15,17 +15,22 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from .errors import InputError
+from .errors import InputError, in_short
 from .input_kinds import is_url, kind_of, remedy
+from .photo_formats import EXTRA_SUFFIXES, PLAIN_SUFFIXES, is_readable, pip_command
 
-__all__ = ["IMAGE_SUFFIXES", "NoFileError", "checked_name", "image_path", "list_images", "open_file", "walk_files"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "NoFileError",
+    "UnusableError",
+    "checked_name",
+    "image_path",
+    "list_images",
+    "open_file",
+    "walk_files",
+]
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
-)
-_FOREIGN_SUFFIXES = frozenset(  # photos, but of no format that we read
-    (".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
-)
+IMAGE_SUFFIXES = PLAIN_SUFFIXES | EXTRA_SUFFIXES.keys()
 _ARCHIVE_SUFFIXES = frozenset((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"))
 _log = logging.getLogger(__name__)
 
@@ -34,12 +39,17 @@ class NoFileError(OSError):
     """What a path leads to can be opened, but is no file; the text says what it is."""
 
 
+class UnusableError(Exception):
+    """The reason why a file cannot be used, without its name."""
+
+
 def list_images(folder: Path) -> list[str]:
     """The images in ``folder`` and its sub-folders: relative POSIX paths, sorted by code point.
 
     An image is what has one of `IMAGE_SUFFIXES`, in any case. Hidden files and folders are left out. Links are
-    followed, also out of the folder; but a folder that several paths lead to is listed once.
-    Raises `InputError` if there is no image.
+    followed, also out of the folder; but a folder that several paths lead to is listed once. Of a HEIC, AVIF or raw
+    photo beside a JPEG, PNG or TIFF of the same name only the latter is listed: they show the same.
+    Raises `InputError` if there is no image, or none for which the library that reads it is here.
     """
     folder = Path(folder)
     if not os.path.isdir(folder):
@@ -55,9 +65,39 @@ def list_images(folder: Path) -> list[str]:
             raise InputError(f"The name of {name!r} in '{folder}' has a control character. Rename the file.")
         if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python reads bytes that are not UTF-8
             raise InputError(f"The name of {name!r} in '{folder}' is not UTF-8. Rename the file.")
-    if unread := sum(others[suffix] for suffix in _FOREIGN_SUFFIXES):
-        _log.warning("%d HEIC, AVIF or raw photos in '%s' are left out: convert them to JPEG", unread, folder)
+    images = _without_doubles(images, folder)
+    _check_libraries(images, folder)
     return images
+
+
+def _without_doubles(names: list[str], folder: Path) -> list[str]:
+    """The names without those photos that a camera or a phone saved in two formats: one of them is enough."""
+    plain = {_stem(name) for name in names if _suffix(name) in PLAIN_SUFFIXES}
+    doubles = {name for name in names if _suffix(name) in EXTRA_SUFFIXES and _stem(name) in plain}
+    if doubles:
+        _log.info(
+            "%d HEIC, AVIF or raw photos in '%s' are left out: there is a JPEG, PNG or TIFF of the same name (%s).",
+            len(doubles),
+            folder,
+            in_short(sorted(doubles)),
+        )
+    return [name for name in names if name not in doubles]
+
+
+def _check_libraries(names: list[str], folder: Path) -> None:
+    """Names the photos that cannot be read for want of a library; an error if these are all."""
+    kinds = {name: EXTRA_SUFFIXES.get(_suffix(name), "") for name in names}
+    missing = {kind for kind in set(kinds.values()) if not is_readable(kind)}
+    unread = [name for name in names if kinds[name] in missing]
+    if not unread:
+        return
+    text = (
+        f"{len(unread)} of the {len(names)} photos in '{folder}' cannot be read without another library "
+        f"({in_short(unread)}). Install it: {pip_command(missing)}"
+    )
+    if len(unread) == len(names):
+        raise InputError(f"{text}. Or convert the photos to JPEG.")
+    _log.warning("%s", text)
 
 
 def image_path(folder: Path | str, name: str) -> Path:
@@ -136,6 +176,10 @@ def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix("")).lower()
+
+
 def _no_folder(path: Path) -> str:
     if not os.path.exists(path):
         if is_url(path):
@@ -152,10 +196,8 @@ def _no_folder(path: Path) -> str:
 def _no_images(folder: Path, others: Counter[str]) -> str:
     kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in others.most_common(5))
     found = f"; found {others.total()} other files: {kinds}" if others else "; the folder is empty"
-    advice = " Convert these photos to JPEG or PNG." if _FOREIGN_SUFFIXES & others.keys() else ""
-    if _ARCHIVE_SUFFIXES & others.keys():
-        advice += " Unpack the archives; nothing is read inside of them."
+    advice = " Unpack the archives: nothing is read inside of them." if _ARCHIVE_SUFFIXES & others.keys() else ""
     if ".gif" in others:
         advice += " GIFs are not read: they have 256 colours. Take the photos or the video that they were made of."
-    looked_for = " ".join(sorted(IMAGE_SUFFIXES))
+    looked_for = f"{' '.join(sorted(PLAIN_SUFFIXES))}, HEIC, AVIF and raw photos"
     return f"No images in '{folder}' or below (looked for {looked_for}{found}).{advice}"

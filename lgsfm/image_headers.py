@@ -28,7 +28,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from .errors import InputError
 from .exif import Exif, exif_of, read_exif
-from .image_files import NoFileError
+from .heif import parse_heif
+from .image_files import NoFileError, UnusableError
+from .input_kinds import AVIF_BRANDS, HEIF_BRANDS, RAW_BRANDS, brands
+from .raw_photos import RAW_MAGIC, is_raw_tiff, parse_raw
 from .tiff_tags import Tiff, TiffError
 
 __all__ = [
@@ -44,6 +47,8 @@ __all__ = [
 
 MAX_MEGAPIXELS = 500  # larger images are refused unread; LGSFM_MAX_MEGAPIXELS sets another limit
 _BYTES_PER_PIXEL = 8  # of a file: 16-bit RGBA, not compressed
+_TOO_LARGE = "make it smaller or cut it up, or raise the limit: LGSFM_MAX_MEGAPIXELS"
+_HEAD_BYTES = 160  # all brands that are looked at
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -51,11 +56,8 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"BM", "BMP"),
     (b"RIFF", "WEBP"),
     *((b"P%d" % kind, "PPM") for kind in range(1, 7)),
+    *((magic, "RAW") for magic in RAW_MAGIC),
 )
-
-
-class UnusableError(Exception):
-    """The reason why a file cannot be used, without its name."""
 
 
 class _Jpeg(JpegImageFile):
@@ -81,7 +83,7 @@ class ImageHeader:
 
     size: tuple[int, int]  # (width, height) px, stored
     exif: Exif
-    kind: str = ""  # JPEG, PNG, TIFF, BMP, WEBP or PPM
+    kind: str = ""  # JPEG, PNG, TIFF, BMP, WEBP, PPM, HEIC, AVIF or RAW
 
 
 @contextmanager
@@ -122,20 +124,33 @@ def max_megapixels() -> float:
 
 def parse_header(stream: BinaryIO) -> ImageHeader:
     """Format, size and EXIF of an image, no pixel decoded. Raises `UnusableError`."""
-    magic = stream.read(8)
-    stream.seek(0)
-    if not magic:
+    kind = _kind_of(stream)
+    try:
+        header = _PARSERS.get(kind, _parse_by_pillow)(stream, kind)
+    except UnusableError:
+        raise
+    except Exception as exc:  # a damaged header makes Pillow raise nearly anything
+        raise UnusableError(f"the header is damaged or truncated ({exc})") from exc
+    if min(header.size) < 1:
+        raise UnusableError(f"the image has no pixels ({header.size[0]} x {header.size[1]})")
+    return header
+
+
+def _kind_of(stream: BinaryIO) -> str:
+    """The format of an image by its first bytes; raises `UnusableError` if it is none that we read."""
+    head = stream.read(_HEAD_BYTES)
+    if not head:
         raise UnusableError("the file is empty (0 bytes)")
-    for prefix, kind in _MAGIC:
-        if magic.startswith(prefix):
-            try:
-                header = _PARSERS.get(kind, _parse_by_pillow)(stream, kind)
-            except Exception as exc:  # a damaged header makes Pillow raise nearly anything
-                raise UnusableError(f"the header is damaged or truncated ({exc})") from exc
-            if min(header.size) < 1:
-                raise UnusableError(f"the image has no pixels ({header.size[0]} x {header.size[1]})")
-            return header
-    raise UnusableError("not an image of a format we read (JPEG, PNG, TIFF, BMP, WebP, PPM)")
+    kind = next((kind for magic, kind in _MAGIC if head.startswith(magic)), "")
+    if found := brands(head):  # AVIF first: such files claim to be HEIF, too
+        of_brands = ((AVIF_BRANDS, "AVIF"), (HEIF_BRANDS, "HEIC"), (RAW_BRANDS, "RAW"))
+        kind = next((kind for known, kind in of_brands if found & known), "")
+    if kind == "TIFF" and is_raw_tiff(stream):
+        kind = "RAW"
+    if not kind:
+        raise UnusableError("not an image of a format we read (JPEG, PNG, TIFF, BMP, WebP, PPM, HEIC, AVIF, raw)")
+    stream.seek(0)
+    return kind
 
 
 def open_by_pillow(stream: BinaryIO, kind: str) -> ImageFile:
@@ -184,7 +199,17 @@ def _parse_webp(stream: BinaryIO, kind: str) -> ImageHeader:
     return ImageHeader((width, height), exif, kind)
 
 
-_PARSERS = {"TIFF": _parse_tiff, "WEBP": _parse_webp}
+def _parse_heif(stream: BinaryIO, kind: str) -> ImageHeader:
+    _check_bytes(stream)  # which the library reads at once
+    return ImageHeader(*parse_heif(stream, kind), kind)
+
+
+def _parse_raw(stream: BinaryIO, kind: str) -> ImageHeader:
+    _check_bytes(stream)
+    return ImageHeader(*parse_raw(stream), kind)
+
+
+_PARSERS = {"TIFF": _parse_tiff, "WEBP": _parse_webp, "HEIC": _parse_heif, "AVIF": _parse_heif, "RAW": _parse_raw}
 
 
 def read_whole(stream: BinaryIO) -> tuple[bytes, ImageHeader]:
@@ -196,13 +221,18 @@ def read_whole(stream: BinaryIO) -> tuple[bytes, ImageHeader]:
     header = parse_header(stream)
     width, height = header.size
     limit = max_megapixels()
-    advice = "make it smaller or cut it up, or raise the limit: LGSFM_MAX_MEGAPIXELS"
     if width * height > limit * 1e6:
-        raise UnusableError(f"{width} x {height} px is more than {limit:g} megapixels; {advice}")
-    num_bytes, most = stream.seek(0, io.SEEK_END), _BYTES_PER_PIXEL * limit * 1e6
-    if num_bytes > most:
+        raise UnusableError(f"{width} x {height} px is more than {limit:g} megapixels; {_TOO_LARGE}")
+    num_bytes = _check_bytes(stream)
+    return stream.read(num_bytes), header
+
+
+def _check_bytes(stream: BinaryIO) -> int:
+    """How many bytes a file has; the stream is at its start then. Raises `UnusableError` if no image needs so many."""
+    num_bytes, limit = stream.seek(0, io.SEEK_END), max_megapixels()
+    if num_bytes > _BYTES_PER_PIXEL * limit * 1e6:
         raise UnusableError(
-            f"its {num_bytes / 1e9:.1f} GB are more than an image of {limit:g} megapixels needs; {advice}"
+            f"its {num_bytes / 1e9:.1f} GB are more than an image of {limit:g} megapixels needs; {_TOO_LARGE}"
         )
     stream.seek(0)
-    return stream.read(num_bytes), header
+    return num_bytes

@@ -14,13 +14,13 @@ from typing import BinaryIO
 
 from .tiff_tags import Tiff, TiffError
 
-__all__ = ["AVIF_BRANDS", "HEIF_BRANDS", "brands", "is_url", "kind_of", "remedy"]
+__all__ = ["AVIF_BRANDS", "HEIF_BRANDS", "RAW_BRANDS", "brands", "is_url", "kind_of", "remedy"]
 
 HEAD_BYTES = 400  # more than two packets of an MPEG transport stream, and the magic of tar at 257
 MAX_BRANDS = 32
 HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
 AVIF_BRANDS = frozenset((b"avif", b"avis"))
-_RAW_BRANDS = frozenset((b"crx ",))
+RAW_BRANDS = frozenset((b"crx ",))
 _QUICKTIME_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # before there was `ftyp`
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "zip"),
@@ -57,7 +57,7 @@ def kind_of(stream: BinaryIO) -> str:
     if head[:4] == b"RIFF":
         return {b"AVI ": "video", b"WEBP": "photo"}.get(head[8:12], "")
     if found := brands(head):
-        return "photo" if found & (HEIF_BRANDS | AVIF_BRANDS | _RAW_BRANDS) else "video"
+        return "photo" if found & (HEIF_BRANDS | AVIF_BRANDS | RAW_BRANDS) else "video"
     if head[4:8] in _QUICKTIME_BOXES or _is_transport_stream(head):
         return "video"
     return "tar" if head[257:262] == b"ustar" else ""

@@ -46,8 +46,9 @@ LAYERS = [
     {"decoding"},
     {"image_checks"},
     {"image_headers"},
+    {"heif", "raw_photos"},
     {"exif", "image_files", "mask_pixels", "options"},
-    {"input_kinds"},
+    {"input_kinds", "photo_formats"},
     {"tiff_tags"},
     {"citations", "disk", "errors", "replaced", "signals"},
 ]
@@ -55,7 +56,7 @@ COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 SHARED = {"extractors.network"}  # what components of a kind may import beside the `__init__` of their package
 
 HOMES = {  # dependency -> the modules (or packages) that may import it
-    "PIL": {"image_headers", "decoding", "exif", "drawing", "hf"},
+    "PIL": {"image_headers", "decoding", "exif", "drawing", "heif", "hf", "raw_photos"},
     "cv2": {
         "images",
         "image_headers",
@@ -69,6 +70,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
     "h5py": {"hdf5", "store", "exporting.hloc"},
     "jinja2": {"report.page"},
     "networkx": {"view_graph"},
+    "pillow_heif": {"heif"},
     "poselib": {"estimators.poselib"},
     "pycolmap": {
         "database",
@@ -81,6 +83,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
         "mapping",
         "poses",
     },
+    "rawpy": {"raw_photos"},
     "safetensors": {"weights"},
     "torch": {"machine", "models", "weights", "hf", *COMPONENTS},
     "tqdm": {"cli"},
@@ -157,11 +160,13 @@ def test_dependencies_are_declared():
     declared = " ".join(
         [
             *project["dependencies"],
+            *project["optional-dependencies"]["heic"],
             *project["optional-dependencies"]["poselib"],
+            *project["optional-dependencies"]["raw"],
             *project["optional-dependencies"]["retrieval"],
         ]
     )
-    names = {"PIL": "pillow", "cv2": "opencv-python-headless"}
+    names = {"PIL": "pillow>=10", "pillow_heif": "pillow-heif", "cv2": "opencv-python-headless"}
     assert [name for name in HOMES if names.get(name, name) not in declared] == []
 
 

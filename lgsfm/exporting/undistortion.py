@@ -14,13 +14,14 @@ from ..child import run_in_child
 from ..errors import ReconstructionError
 from ..images import read_photo
 from ..model_files import write_model
+from ..photo_formats import EXTRA_SUFFIXES
 from ..poses import read_reconstruction
 from .photos import clear_orientation
 from .scene import Scene, flat_names
 
 __all__ = ["undistort"]
 
-UNREADABLE = frozenset((".webp",))  # by the COLMAP of the wheels, though not by us
+UNREADABLE = frozenset((".webp", *EXTRA_SUFFIXES))  # by the COLMAP of the wheels, though not by us
 
 
 def undistort(scene: Scene, folder: Path, *, max_edge_px: int = 0) -> pycolmap.Reconstruction:
