@@ -16,6 +16,7 @@ from ..model_files import write_model
 from ..options import Options, digest, option
 from ..types import Progress
 from .choice import MIN_PAIR_INLIERS, Missing, missing_images, score
+from .colours import recolour
 from .principal_point import refine_principal_points, shift
 from .snapshots import SNAPSHOT_IMAGES, Snapshots
 
@@ -124,6 +125,8 @@ def map_in_child(
     if wanted.principal_point != "fixed":
         is_forced = wanted.principal_point == "refined"
         models = [refine_principal_points(model, is_forced=is_forced, threads=wanted.threads) for model in models]
+    for model in models:
+        recolour(model, Path(image_dir))
     _write(models, Path(output))
     found = [summarize_model(model, str(i)) for i, model in enumerate(models)]
     rows = [asdict(model) | {"mapper": words, "resumed_from": here.resumed_from} for model in found]
