@@ -17,7 +17,7 @@ from .image_headers import ImageHeader, UnusableError, open_by_pillow
 from .raw_photos import develop
 from .tiff_tags import Tiff
 
-__all__ = ["dct_denominator", "decode", "decode_mask"]
+__all__ = ["dct_denominator", "decode", "decode_mask", "quiet_opencv"]
 
 _OPENCV_FLAGS = {
     1: cv2.IMREAD_COLOR,
@@ -90,7 +90,7 @@ def _decode_extra(data: bytes, header: ImageHeader, denominator: int = 1) -> np.
 
 
 def _decode_opencv(data: bytes, flags: int) -> np.ndarray | None:
-    with _quiet_opencv():
+    with quiet_opencv():
         try:
             return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         except cv2.error:
@@ -121,7 +121,7 @@ def _decode_pillow(data: bytes, header: ImageHeader) -> np.ndarray:
 
 
 @contextmanager
-def _quiet_opencv() -> Iterator[None]:
+def quiet_opencv() -> Iterator[None]:
     """OpenCV writes no warnings on stderr: they would tear the progress bar, and we report errors."""
     before = _set_opencv_log_level(_SILENT)
     try:

@@ -33,7 +33,7 @@ LAYERS = [
     {"evaluation", "two_view"},
     {"batches", "focal", "camera_groups", "layers", "view_graph"},  # what serves them
     {"camera_rules", "records"},
-    {"cameras", "drawing", "epipolar"},
+    {"cameras", "drawing", "epipolar", "video"},
     {"salvage"},
     {"registry", "store", "child", "poses", "files", "background", "machine", "masks", "rendering"},
     {"database_reading", "hdf5", "model_files", "silence"},
@@ -66,6 +66,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
         "drawing",
         "rendering",
         "report.pictures",
+        "video",
     },
     "h5py": {"hdf5", "store", "exporting.hloc"},
     "jinja2": {"report.page"},
