@@ -23,6 +23,7 @@ from .report import try_report
 from .run import Run
 from .salvage import is_openable, mend
 from .settings import Settings
+from .sources import open_source
 from .store import num_keypoints
 from .summary import Summary
 from .view_graph import ViewGraph
@@ -163,7 +164,7 @@ def reconstruct(
     """From a folder of photos to COLMAP models in ``output/sparse``; goes on where an interrupted run stopped.
 
     Args:
-        image_dir: folder of photos, with sub-folders.
+        image_dir: folder of photos, with sub-folders; or a video, of which frames are taken (see `lgsfm.video`).
         output: folder of the results; None means beside the photos, ``images-lgsfm`` for ``images``.
         observer: told what happens.
         flags: any option of `lgsfm reconstruct`, for example ``features="aliked"``, ``max_keypoints=1024``,
@@ -178,6 +179,8 @@ def reconstruct(
         CacheError: a file in the output folder cannot be used.
         ReconstructionError: there is no model.
     """
+    observer = observer or Observer()
     folder = None if output is None else Path(output)
-    with Run(Path(image_dir), folder, Settings.from_flags(flags), observer) as run:
+    source = open_source(Path(image_dir), folder, Settings.from_flags(flags), observer)
+    with Run(source.image_dir, source.output, source.settings, observer) as run:
         return run_stages(run)

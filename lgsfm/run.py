@@ -469,7 +469,18 @@ class Run:
         self.summary.computed[stage], self.summary.reused[stage] = self.tally.count(stage, computed, reused)
 
     def _write_options(self) -> None:
-        stages = ("run", "upright", "masks", "pairs", "cameras", "verification", "doppelgangers", "healing", "mapping")
+        stages = (
+            "run",
+            "video",
+            "upright",
+            "masks",
+            "pairs",
+            "cameras",
+            "verification",
+            "doppelgangers",
+            "healing",
+            "mapping",
+        )
         options = {name: getattr(self.settings, name).to_dict() for name in stages}
         flags = dict(self.settings.flags)
         write_json(self.workspace.options, {"flags": flags, **self._identities(), **options}, is_checked=True)

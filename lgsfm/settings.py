@@ -29,6 +29,7 @@ from .retrievers import Retriever, looks_at_photos
 from .two_view import TwoViewOptions
 from .types import Progress
 from .upright import UprightOptions
+from .video.options import FrameOptions
 from .view_graph.doppelgangers import DoppelgangerOptions
 
 __all__ = [
@@ -226,6 +227,7 @@ class Settings(ComponentSettings):
     kinds: ClassVar[tuple[str, ...]] = ("extractor", "matcher", "retriever")
 
     run: RunOptions
+    video: FrameOptions
     masks: MaskOptions
     pairs: PairOptions
     cameras: CameraOptions

@@ -1,5 +1,6 @@
 """The output folder: what lies where, and who may write.
 
+OUT/frames/                           frames of a video, if that is what was given
 OUT/features-<extractor>-<hash>.h5    hash of extractor, options, weights
 OUT/upright.json                      photos that lie on their side, as the others see it
 OUT/pairs.txt                         one pair per line
@@ -41,7 +42,7 @@ __all__ = ["Workspace", "default_output"]
 
 # How the names begin of what is written
 WRITTEN = (
-    *("features-", "matches-", "prematches-", "database.", "sparse", "colmap.log", ".lock", "replaced"),
+    *("features-", "frames", "matches-", "prematches-", "database.", "sparse", "colmap.log", ".lock", "replaced"),
     *("manifest.", "options.", "pairs.", "report.", "second-looks.", "summary.", "upright."),
 )
 EXPORTS = "export"  # the folder of exports, see `lgsfm.exporting`
@@ -136,6 +137,11 @@ class Workspace:
             f"The output folder {self.root} is in use by another process (number {owner}). "
             "Wait for it to end, or choose another folder with -o."
         )
+
+    @property
+    def frames(self) -> Path:
+        """The frames of a video, if that is what the run is over."""
+        return self.root / "frames"
 
     @property
     def upright(self) -> Path:
@@ -265,9 +271,9 @@ def _is_written(name: str) -> bool:
 
 
 def default_output(image_dir: Path) -> Path:
-    """Beside the photos: ``images-lgsfm`` for ``images``."""
+    """Beside the photos: ``images-lgsfm`` for ``images``; of a video, ``walk-lgsfm`` for ``walk.mp4``."""
     resolved = image_dir.resolve()
-    return resolved.with_name(f"{resolved.name}-lgsfm")
+    return resolved.with_name(f"{resolved.stem if resolved.is_file() else resolved.name}-lgsfm")
 
 
 def _lock(file: IO[str]) -> bool:

@@ -21,7 +21,7 @@ LAYERS = [
     {"citing", "exporting", "localization", "viewing"},
     {"finished"},
     {"pipeline", "pair", "speed"},
-    {"report", "run"},
+    {"report", "run", "sources"},
     {"integrity", "manifest_comparison"},
     {"database_update", "doctor", "finer", "healer", "manifest"},
     {"workspace", "forecast"},

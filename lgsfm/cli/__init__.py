@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     from .cite import add_commands as add_cite_commands
     from .doctor import add_commands as add_doctor_commands
     from .export import add_commands as add_export_commands
+    from .frames import add_commands as add_frames_commands
     from .localize import add_commands as add_localize_commands
     from .manifest import add_commands as add_manifest_commands
     from .pair import add_commands as add_pair_commands
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lgsfm {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_reconstruction_commands(commands)
+    add_frames_commands(commands)
     add_doctor_commands(commands)
     add_manifest_commands(commands)
     add_report_commands(commands)

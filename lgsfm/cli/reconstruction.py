@@ -15,6 +15,7 @@ from ..evaluation import evaluate
 from ..pipeline import run_stages
 from ..run import Run
 from ..settings import OF_THE_MOMENT, Settings, flag_fields
+from ..sources import open_source
 from ..summary import Summary
 from ..workspace import Workspace, default_output
 from .flags import PRESET_FLAGS, add_flags, folder, given_flags
@@ -52,7 +53,7 @@ def add_commands(commands: Any) -> None:
 
 def _add_stage(command: argparse.ArgumentParser, function: Command) -> None:
     command.set_defaults(command=function)
-    command.add_argument("images", type=folder, help="folder of photos, with sub-folders")
+    command.add_argument("images", type=folder, help="folder of photos, with sub-folders; or a video")
     command.add_argument("-o", "--output", type=folder, help="output folder (default: IMAGES-lgsfm, beside the photos)")
     command.add_argument("--quiet", action="store_true", help="no progress, only the result")
     if function is _reconstruct:
@@ -117,7 +118,10 @@ def _evaluate(arguments: argparse.Namespace, terminal: Terminal) -> None:
 
 
 def _run(arguments: argparse.Namespace, flags: dict[str, Any], terminal: Terminal, **choices: Any) -> Run:
-    return Run(arguments.images, arguments.output, Settings.from_flags(flags), terminal, **choices)
+    is_continued = choices.get("is_continued", False)
+    settings = Settings.from_flags(flags)
+    source = open_source(arguments.images, arguments.output, settings, terminal, is_continued=is_continued)
+    return Run(source.image_dir, source.output, source.settings, terminal, **choices)
 
 
 def _continued_run(arguments: argparse.Namespace, terminal: Terminal, stage: str) -> Run:

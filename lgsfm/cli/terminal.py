@@ -18,6 +18,8 @@ from ..types import Progress
 __all__ = ["AboveBars", "PrintableFormatter", "PrintableStream", "Terminal", "printable"]
 
 UNITS = {
+    "look": "frame",
+    "frames": "frame",
     "extract": "photo",
     "pairs": "pair",
     "match": "pair",

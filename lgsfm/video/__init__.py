@@ -25,8 +25,9 @@ from .motion import Tracker
 from .options import FrameOptions
 from .reading import Clip
 
-__all__ = ["FrameOptions", "Frames", "default_folder", "extract_frames", "is_video"]
+__all__ = ["FrameOptions", "Frames", "default_folder", "extract_frames", "frames_in", "is_video", "stem_of"]
 
+RECORD = ".frames.json"
 FORMAT = 1  # of the record, and of the choice: a newer one chooses anew
 MOST_LOOKS_PER_S = 30.0  # of a faster video not each frame is looked at
 JPEG_QUALITY = 95
@@ -84,7 +85,7 @@ def extract_frames(
     video, folder, wanted = Path(video), Path(folder), options or FrameOptions()
     if not is_video(video):
         raise InputError(f"'{video}' is no video of a kind that is read here (MP4, MOV, MKV, WebM, AVI, MPEG, WMV).")
-    record = folder / f"{_stem(video)}.frames.json"
+    record = folder / f"{stem_of(video)}{RECORD}"
     source = {"format": FORMAT, "sha256": file_digest(video), "options": wanted.to_dict()}
     known = _read_record(record, video)
     if {name: known.get(name) for name in source} != source:
@@ -122,7 +123,7 @@ def _planned(video: Path, options: FrameOptions, progress: Progress | None) -> d
     choice: Choice = choose(looks, options)
     rows = [
         {
-            "name": f"{_stem(video)}_{look.index:06d}.jpg",
+            "name": f"{stem_of(video)}_{look.index:06d}.jpg",
             "index": look.index,
             "time_s": round(look.time_s, 3),
             "sharpness": round(look.sharpness, 1),
@@ -182,15 +183,20 @@ def _make_folder(folder: Path) -> None:
         raise CacheError(f"The folder {folder} cannot be made: {exc.strerror}. Choose another with -o.") from exc
 
 
-def _stem(video: Path) -> str:
-    """The name of the video without what no name of a photo may have."""
+def stem_of(video: Path) -> str:
+    """How the names of its frames begin: the name of the video, without what no name of a photo may have."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff/\\:]", "_", video.stem).lstrip(".") or "video"
+
+
+def frames_in(folder: Path) -> set[str]:
+    """The videos whose frames a folder holds, by `stem_of`."""
+    return {path.name.removesuffix(RECORD) for path in folder.glob(f"*{RECORD}")}
 
 
 def _read_record(path: Path, video: Path) -> dict[str, Any]:
     """The record of an earlier call; {} if there is none or it is damaged: then a name in it may be anything."""
     known = read_json(path)
-    pattern = re.compile(re.escape(_stem(video)) + r"_[0-9]{6,}\.jpg")
+    pattern = re.compile(re.escape(stem_of(video)) + r"_[0-9]{6,}\.jpg")
     rows = known.get("frames")
     if not fits(rows, list[dict[str, Any]]) or not fits(known.get("notes"), list[str]):
         return {}

@@ -11,8 +11,8 @@ from .choice import Look
 
 __all__ = ["Tracker"]
 
-EDGE_PX = 640  # long edge that frames are looked at with
-MOST_CORNERS, QUALITY, SPACING_PX = 300, 0.01, 8
+SHARP_EDGE_PX, FLOW_EDGE_PX = 640, 480  # long edges that sharpness and motion are looked at with
+MOST_CORNERS, QUALITY, SPACING_PX = 150, 0.01, 8
 FEW_CORNERS = 12  # of less no motion can be told, and nothing be reconstructed
 MIN_AGREEING = 0.3  # of the corners that agree on a motion, else the thread is lost: a cut, or too fast
 TOLERANCE_PX = 3.0
@@ -28,14 +28,12 @@ class Tracker:
 
     def look(self, bgr: np.ndarray, index: int, time_s: float) -> Look:
         """What is told of a frame, (h, w, 3) uint8 BGR."""
-        height, width = bgr.shape[:2]
-        scale = min(1.0, EDGE_PX / max(height, width))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        grey = cv2.cvtColor(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+        sharp = cv2.cvtColor(_reduced(bgr, SHARP_EDGE_PX), cv2.COLOR_BGR2GRAY)
+        grey = _reduced(sharp, FLOW_EDGE_PX)
         step = self._step(grey)
         corners = cv2.goodFeaturesToTrack(grey, MOST_CORNERS, QUALITY, SPACING_PX)
         self._before, self._corners = grey, self._corners[:0] if corners is None else np.asarray(corners)
-        return Look(index, time_s, sharpness(grey), step, height / width)
+        return Look(index, time_s, sharpness(sharp), step, bgr.shape[0] / bgr.shape[1])
 
     def _step(self, grey: np.ndarray) -> np.ndarray | None:
         """(2, 3) similarity from the frame before to this one, in long edges from the middle; None: not known."""
@@ -54,6 +52,16 @@ class Tracker:
         if step is None or agreeing.sum() < MIN_AGREEING * len(self._corners):
             return None
         return np.asarray(step)
+
+
+def _reduced(image: np.ndarray, edge_px: int) -> np.ndarray:
+    """The image with so long an edge, or as it is if that is shorter."""
+    height, width = image.shape[:2]
+    scale = edge_px / max(height, width)
+    if scale >= 1:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def sharpness(grey: np.ndarray) -> float:
