@@ -34,7 +34,7 @@ from .matching import MatchingReport, current_pairs, match_features
 from .observer import Observer
 from .options import digest
 from .pairing import Collection, check_choice, read_pairs, select, voting_pairs, write_pairs
-from .settings import Settings, choose_features
+from .settings import Settings, choose_features, stages_of
 from .store import FeatureStore, MatchStore, digest_of
 from .summary import Summary, Tally
 from .types import Pair
@@ -469,19 +469,7 @@ class Run:
         self.summary.computed[stage], self.summary.reused[stage] = self.tally.count(stage, computed, reused)
 
     def _write_options(self) -> None:
-        stages = (
-            "run",
-            "video",
-            "upright",
-            "masks",
-            "pairs",
-            "cameras",
-            "verification",
-            "doppelgangers",
-            "healing",
-            "mapping",
-        )
-        options = {name: getattr(self.settings, name).to_dict() for name in stages}
+        options = {name: getattr(self.settings, name).to_dict() for name in stages_of(Settings)}
         flags = dict(self.settings.flags)
         write_json(self.workspace.options, {"flags": flags, **self._identities(), **options}, is_checked=True)
 

@@ -43,6 +43,7 @@ __all__ = [
     "choose_features",
     "finer_options",
     "flag_fields",
+    "stages_of",
 ]
 
 OF_THE_MOMENT = (

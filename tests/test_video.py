@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -65,7 +66,7 @@ def test_frames_are_apart_by_the_motion_that_is_asked_for(clip, walk, tmp_path):
     extract_frames(clip, tmp_path, FrameOptions(frame_motion=0.06))
     numbers = [row["index"] for row in record_of(tmp_path)["frames"]]
     assert numbers[0] < 10
-    for first, second in zip(numbers, numbers[1:], strict=False):
+    for first, second in pairwise(numbers):
         flow = cv2.calcOpticalFlowFarneback(
             *(cv2.cvtColor(walk.frame(i), cv2.COLOR_BGR2GRAY) for i in (first, second)), None, 0.5, 5, 31, 5, 7, 1.5, 0
         )
@@ -88,12 +89,13 @@ def numbers_of(found) -> list[int]:
 
 
 def test_a_shaking_camera_that_stays_gives_one_frame():
-    shaking = 0.02 * np.sin(np.arange(300))
+    shaking = 0.012 * np.sin(np.arange(300))
     assert len(by_motion(looks(shaking), 0.06)) == 1
 
 
 def test_a_camera_that_creeps_still_gives_frames():
-    assert len(by_motion(looks(np.linspace(0, 0.2, 300)), 0.2)) > 2
+    found = by_motion(looks(np.linspace(0, 0.2, 300)), 0.06)
+    assert np.diff([look.time_s for look in found]).max() < 5.5  # of 30 s; by the motion alone every 6 to 11 s
 
 
 def test_each_part_of_a_cut_video_is_seen():
@@ -138,7 +140,9 @@ def test_displacement_counts_turns_and_forward_motion():
     zoom = np.diag([1.2, 1.2, 1.0])
     assert displacement(zoom) == pytest.approx(0.2 * 0.4, rel=0.5)
     assert displacement(np.eye(3)) == 0
-    assert displacement(zoom, aspect=0.5) < displacement(zoom)
+    assert displacement(zoom, aspect=0.5) == displacement(zoom, aspect=2.0)
+    turned = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    assert displacement(turned) > 0.5
 
 
 def test_choices_that_exclude_each_other():
@@ -352,7 +356,7 @@ def test_a_video_is_reconstructed_as_exactly_as_its_cameras_are_known(clip, walk
     frames = {row["name"]: row["index"] for row in record_of(output / "frames")["frames"]}
     (tmp_path / "truth.txt").write_text(walk.truth(frames))
     found = json.loads(run("evaluate", output, tmp_path / "truth.txt", "--json").out)
-    assert found["rotation_median_deg"] < 0.3
+    assert found["median_rotation_error_deg"] < 0.3
     assert found["auc"]["5"] > 90
     again = run("reconstruct", clip, "-o", output, *SIFT, "--frame-motion", "0.04")
     assert again.out.count("all reused") == 3
@@ -365,10 +369,9 @@ def test_a_video_is_reconstructed_as_exactly_as_its_cameras_are_known(clip, walk
     assert "holds frames of another video, my walk" in other.err
 
 
-def test_in_python_too(tmp_path):
-    path = short(tmp_path / "a.mp4", 12)
+def test_in_python_too(clip, tmp_path):
     with pytest.raises(InputError, match="--frames is for videos"):
         lgsfm.reconstruct(tmp_path, tmp_path / "out", frames=5)
-    with pytest.raises(lgsfm.LgsfmError):  # a picture that slides is no scene; but its frames are taken
-        lgsfm.reconstruct(path, tmp_path / "out", features="sift", frames=5)
-    assert 3 <= len(list_images(tmp_path / "out" / "frames")) <= 5
+    summary = lgsfm.reconstruct(clip, tmp_path / "out", features="sift", frames=5)
+    assert summary.num_reg_images == summary.num_images == len(list_images(tmp_path / "out" / "frames"))
+    assert summary.num_images in (4, 5)

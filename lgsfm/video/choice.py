@@ -19,7 +19,8 @@ from .options import FrameOptions
 __all__ = ["Choice", "Look", "choose"]
 
 NEAR, FAR = 0.7, 1.3  # shares of the wanted motion between which the sharpest frame is taken
-CREEP, CREEP_S = 0.25, 3.0  # so little motion is enough after so long
+CREEP, CREEP_S = 0.5, 3.0  # so little motion is enough after so long
+ROUNDED = 0.05  # of a stretch: times in MKV are whole milliseconds
 LEAST_MOTION = 0.002  # below it, frames are the same
 ROUNDS = 14  # of halving, to find the motion that makes a number of frames
 GRID = np.array([(x, y, 1.0) for x in (-0.4, 0.0, 0.4) for y in (-0.4, 0.0, 0.4)])  # in widths and heights
@@ -145,7 +146,7 @@ def _at_rate(looks: Sequence[Look], options: FrameOptions) -> list[Look]:
     """The sharpest frame of each stretch of time."""
     stretches: dict[int, list[Look]] = {}
     for look in looks:
-        stretches.setdefault(math.floor((look.time_s - looks[0].time_s) * options.fps + 1e-6), []).append(look)
+        stretches.setdefault(math.floor((look.time_s - looks[0].time_s) * options.fps + ROUNDED), []).append(look)
     if len(stretches) > options.max_frames:
         raise InputError(
             f"--fps {options.fps:g} makes {len(stretches)} frames of this video, more than --max-frames "
