@@ -17,6 +17,7 @@ from typing import Any
 import pycolmap
 import pytest
 
+import lgsfm
 from lgsfm.cli import main
 
 SIFT = ("--features", "sift", "--max-edge-px", "800", "--max-keypoints", "1500")
@@ -48,8 +49,9 @@ def command(*argv: str | Path) -> list[str]:
 
 
 def python_path(*folders: Path) -> str:
-    """PYTHONPATH with these folders first, and what it has; the children of a run find the same lgsfm as it does."""
-    return os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
+    """PYTHONPATH with these folders first; behind them a new process finds the same lgsfm as this one."""
+    before = filter(None, [os.environ.get("PYTHONPATH")])
+    return os.pathsep.join([*map(str, folders), *before, str(Path(lgsfm.__file__).resolve().parent.parent)])
 
 
 def run_process(*argv: str | Path, **environment: str) -> Ran:

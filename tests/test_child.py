@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import signal
 import subprocess
@@ -12,14 +14,16 @@ import time
 from pathlib import Path
 
 import pytest
+from cli_helpers import python_path
 
 import lgsfm
+from lgsfm import child, silence
 from lgsfm.child import LAST_LINES, MAX_LOG_BYTES, run_in_child
-from lgsfm.errors import CacheError, InputError, InUseError, LgsfmError, ReconstructionError
+from lgsfm.errors import CacheError, CrashError, InputError, InUseError, LgsfmError, ReconstructionError
 
 TARGETS = '''
 """Functions that the tests call in a child process."""
-import ctypes, os, pathlib, signal, sys, time
+import atexit, ctypes, os, pathlib, signal, stat, sys, time
 
 from lgsfm import errors
 
@@ -84,6 +88,33 @@ def sleep(*, report, ready):
     time.sleep(120)
 
 
+def wait_for(*, report, path):
+    while not pathlib.Path(path).exists():
+        time.sleep(0.01)
+    return "went on"
+
+
+def answer_and_stay(*, report, path):
+    atexit.register(pathlib.Path(path).touch)  # after the one below
+    atexit.register(time.sleep, 10)
+    return "the result"
+
+
+def die_in_the_middle_of_a_word(*, report):
+    for number in range(3, 20):
+        try:
+            is_pipe = stat.S_ISFIFO(os.fstat(number).st_mode)
+        except OSError:
+            continue
+        if is_pipe:
+            os.write(number, b'{"result": "hal')
+    os._exit(3)
+
+
+def want_memory(*, report):
+    raise MemoryError
+
+
 def map_forever(*, report, ready, folder):
     """Busy in COLMAP's C++ code, not in Python."""
     import pycolmap
@@ -99,6 +130,21 @@ def map_forever(*, report, ready, folder):
         pycolmap.incremental_mapping(work / "database.db", work, work / str(i))
 '''
 
+COLMAP_TARGETS = """
+import ctypes
+import pycolmap
+
+
+def corrupt_the_heap(*, report):
+    library = ctypes.CDLL(None)
+    library.malloc.restype = ctypes.c_void_p
+    library.malloc.argtypes = [ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+    block, _ = library.malloc(100_000), library.malloc(100_000)
+    ctypes.cast(block, ctypes.POINTER(ctypes.c_size_t))[100_008 // 8] = 7  # the size of the next block
+    library.free(block)
+"""
+
 PARENT = """
 import sys
 from pathlib import Path
@@ -113,6 +159,7 @@ run_in_child(target, arguments, Path(folder) / "child.log")
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The child's log; the functions above become importable in the child."""
     (tmp_path / "child_targets.py").write_text(TARGETS)
+    (tmp_path / "child_targets_of_colmap.py").write_text(COLMAP_TARGETS)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return tmp_path / "child.log"
 
@@ -167,6 +214,136 @@ def test_a_stack_trace_does_not_hide_the_line_that_tells(log: Path) -> None:
         run_in_child("child_targets:abort_with_stack", {}, log)
     assert "some_function" not in str(caught.value)
     assert "some_function" in log.read_text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_crash_while_memory_is_given_back_ends_the_child(log: Path) -> None:
+    """The handler that pycolmap brings would wait for the lock of the heap, which its own thread holds."""
+    with pytest.raises(CrashError, match=r"\(corrupt_the_heap\) was killed by signal SIGABRT\."):
+        run_in_child("child_targets_of_colmap:corrupt_the_heap", {}, log, limit_s=20)
+
+
+def test_a_child_that_does_not_end_after_its_answer_is_not_waited_for(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "DEATH_S", 0.3)
+    path = tmp_path / "ended by itself"
+    assert run_in_child("child_targets:answer_and_stay", {"path": str(path)}, log) == "the result"
+    assert not path.exists()
+
+
+def test_a_child_that_dies_before_it_listens_is_an_error(log: Path, tmp_path: Path) -> None:
+    """Of a broken pipe the command line would take that whoever reads its result has read enough."""
+    (tmp_path / "sitecustomize.py").write_text("import os, sys\nif 'lgsfm.child' in sys.orig_argv: os._exit(3)\n")
+    for length in (10, 1_000_000):  # fits into the pipe, does not
+        with pytest.raises(CrashError, match=r"\(echo\) ended with code 3\."):
+            run_in_child("child_targets:echo", {"text": "x" * length}, log)
+
+
+def test_a_child_that_dies_in_the_middle_of_its_answer_is_an_error(log: Path) -> None:
+    with pytest.raises(CrashError, match="ended with code 3"):
+        run_in_child("child_targets:die_in_the_middle_of_a_word", {}, log)
+
+
+# --------------------------------------------------------------------------------- no more memory
+def test_want_of_memory_in_the_function_has_a_message(log: Path) -> None:
+    with pytest.raises(CrashError, match=r"^Not enough memory for want_memory\. Nothing finished before is lost"):
+        run_in_child("child_targets:want_memory", {}, log)
+
+
+def test_want_of_memory_at_the_start_of_the_child_has_a_message(log: Path, tmp_path: Path) -> None:
+    refusal = "libx.so: failed to map segment from shared object"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == 'subprocess': raise ImportError({refusal!r}, name='_posixsubprocess')\n"
+        "if 'lgsfm.child' in sys.orig_argv: sys.meta_path.insert(0, Refuse())\n"
+    )
+    with pytest.raises(CrashError, match="ended with code 1, for want of memory") as caught:
+        run_in_child("child_targets:echo", {}, log)
+    assert refusal in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_where_no_process_can_be_started_that_is_said(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(CrashError, match=r"COLMAP \(echo\) cannot be started: Cannot allocate memory\. Memory is"):
+        run_in_child("child_targets:echo", {}, log)
+
+
+# --------------------------------------------------------------------------------- silence
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now, self.looks = 0.0, 0
+
+    def monotonic(self) -> float:
+        self.looks += 1
+        return self.now
+
+    def move(self, now: float) -> None:
+        """Moves it, and lets the watcher look at it more than once."""
+        self.now = now
+        wanted, deadline = self.looks + 3, time.monotonic() + 30
+        while self.looks < wanted and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert self.looks >= wanted
+
+
+def test_of_a_silent_child_people_are_told_less_and_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lgsfm")
+    log, clock = tmp_path / "colmap.log", Clock()
+    monkeypatch.setattr(silence, "LISTEN_S", 0.01)
+    monkeypatch.setattr(silence, "time", clock)
+
+    def times_told() -> list[str]:
+        return [record.getMessage().split(" for ")[1].split(". ")[0] for record in caplog.records]
+
+    with silence.told_of_silence("COLMAP (map)", log) as heard:
+        clock.move(59)
+        assert times_told() == []
+        clock.move(61)
+        assert times_told() == ["1 minute"]
+        clock.move(119)
+        assert times_told() == ["1 minute"]
+        clock.move(121)
+        assert times_told() == ["1 minute", "2 minutes"]
+        heard()
+        clock.move(180)
+        log.write_text("a line")
+        clock.move(182)
+        clock.move(240)
+        assert times_told() == ["1 minute", "2 minutes"]
+        clock.move(243)
+        assert times_told() == ["1 minute", "2 minutes", "1 minute"]
+    assert f"COLMAP (map) for 1 minute. Large scenes can take that long between two lines of {log}" in caplog.text
+    assert "Ctrl-C ends it" in caplog.text
+
+
+def test_a_child_that_hangs_is_told_and_left_alone(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it hangs or is at work nobody knows but those who wait for it."""
+    caplog.set_level(logging.INFO, "lgsfm")
+    monkeypatch.setattr(silence, "SILENCE_S", 0.05)
+    monkeypatch.setattr(silence, "LISTEN_S", 0.02)
+    awaited = tmp_path / "awaited"
+
+    def let_go() -> None:
+        while "Nothing was heard of COLMAP (wait_for) for" not in caplog.text:
+            time.sleep(0.01)
+        awaited.touch()
+
+    threading.Thread(target=let_go, daemon=True).start()
+    assert run_in_child("child_targets:wait_for", {"path": str(awaited)}, log, limit_s=60) == "went on"
+    assert threading.active_count() <= 2  # none of the watchers is left
 
 
 def test_a_silent_exit_is_an_error_too(log: Path) -> None:
@@ -260,7 +437,10 @@ def test_an_exception_in_the_parent_ends_the_child(log: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("target", ["sleep", "map_forever"])
 def test_the_child_ends_when_its_parent_is_killed(log: Path, tmp_path: Path, target: str) -> None:
     ready = tmp_path / "ready"
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, f"child_targets:{target}", str(ready), str(tmp_path)])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, f"child_targets:{target}", str(ready), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": python_path(tmp_path)},
+    )
     child = wait_for_pid(ready)
     try:
         if target == "map_forever":
