@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import struct
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ExifTags, Image, ImageDraw, ImageFont
 
+from . import __version__
 from .errors import InputError
 from .exif import stored_to_upright, turn_upright
 from .types import Features
 
-__all__ = ["MAX_LINES", "check_picture_name", "draw_matches", "save_picture"]
+__all__ = ["MAX_LINES", "check_picture_name", "draw_matches", "is_drawing", "save_picture"]
 
 GAP_PX = 8  # between the photos
 BAR_PX = 34  # height of the strip with the text
@@ -22,6 +26,7 @@ LINE_OPACITY = 0.7
 CELLS = 16  # along each side of the grid from which lines are picked
 MAX_LINES = 120  # more hide the photos
 FORMATS = (".png", ".jpg", ".jpeg", ".webp")
+MARK = "lgsfm show"  # how the name of the software in the EXIF data begins
 
 
 def draw_matches(
@@ -73,15 +78,35 @@ def draw_matches(
 
 
 def save_picture(path: Path, picture: np.ndarray) -> None:
-    """Writes (H, W, 3) uint8 RGB as PNG, JPEG or WebP. Raises `InputError` if that fails."""
+    """Writes (H, W, 3) uint8 RGB as PNG, JPEG or WebP, as a whole, marked as `is_drawing` knows it.
+
+    Raises `InputError` if that fails.
+    """
     check_picture_name(path)
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")  # the suffix tells Pillow the format
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = f"{MARK} ({__version__})"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
+        Image.fromarray(picture).save(partial, exif=exif)
+        os.replace(partial, path)
     except OSError as exc:
+        with suppress(OSError):
+            partial.unlink()
         raise InputError(
             f"The picture {path} cannot be written: {exc.strerror or exc}. Choose another with -o."
         ) from exc
+
+
+def is_drawing(path: Path) -> bool:
+    """Whether a picture is one that `save_picture` wrote, by its EXIF data. Raises OSError if it cannot be read."""
+    exif = Image.Exif()
+    try:
+        with Image.open(path) as picture:  # reads no pixels
+            exif.load(picture.info.get("exif", b""))
+        return str(exif.get(ExifTags.Base.Software, "")).startswith(MARK)
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):  # no picture, no EXIF data
+        return False
 
 
 def check_picture_name(path: Path) -> None:

@@ -23,7 +23,7 @@ LAYERS = [
     {"pipeline", "pair", "speed"},
     {"report", "run", "sources"},
     {"integrity", "manifest_comparison"},
-    {"database_update", "doctor", "finer", "healer", "manifest"},
+    {"database_update", "destination", "doctor", "finer", "healer", "manifest"},
     {"workspace", "forecast"},
     {"summary", "rates", "room", "texture"},
     {"settings", "estimate"},

@@ -146,6 +146,29 @@ def test_show_draws_a_picture(photos, tmp_path):
     assert yellow.sum() > 100
 
 
+def test_show_replaces_its_own_pictures_and_no_photo(finished, photos, tmp_path):
+    photo, drawn = shutil.copy(photos[0], tmp_path / "mine.jpg"), tmp_path / "m.jpg"
+    before = photo.read_bytes()
+    words = ("show", "--run", finished, "view04.jpg", "view05.jpg", "-o")
+    for place, problem in (
+        (photo, "is no picture of matches that lgsfm wrote"),
+        (FinishedRun(finished).image_dir / "new.png", "is in the folder of the photos"),
+        (finished / "sparse" / "new.png", "is among the files of the run"),
+    ):
+        done = run(*words, place)
+        assert (done.code, done.out) == (1, "")
+        assert problem in done.err
+        assert place == photo or not place.exists()
+    assert photo.read_bytes() == before
+    assert [run(*words, drawn).code for _ in range(2)] == [0, 0]
+    (tmp_path / "pairs.txt").write_text("view04.jpg view05.jpg\nview05.jpg view06.jpg\n")
+    (tmp_path / "all").mkdir()
+    shutil.copy(photo, tmp_path / "all" / "0002_view05--view06.png")
+    done = run("show", "--run", finished, "--list", tmp_path / "pairs.txt", "-o", tmp_path / "all")
+    assert (done.code, "0002_view05--view06.png is there" in done.err) == (1, True)
+    assert len(list((tmp_path / "all").iterdir())) == 1  # before the work
+
+
 def test_a_list_of_pairs_is_drawn(courtyard, tmp_path):
     folder = copy_photos(courtyard / "images", tmp_path / "photos", views(4, 5, 6))
     (tmp_path / "pairs.txt").write_text("view04.jpg view05.jpg\nview05.jpg view06.jpg\n")

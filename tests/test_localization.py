@@ -364,6 +364,19 @@ def test_where_the_result_cannot_be_written_is_said_before_the_work(output, cour
         assert words in done.err
 
 
+def test_the_result_replaces_such_a_result_and_nothing_else(output, courtyard, tmp_path):
+    query, mine = tmp_path / "none.jpg", Path(shutil.copy(photo(courtyard, LEFT_OUT[0]), tmp_path / "mine.jpg"))
+    before = contents(output), mine.read_bytes()
+    for place in (mine, output / "options.json", output / "database.db"):
+        done = run("localize", output, query, "-o", place)
+        assert (done.code, done.out) == (1, "")
+        assert "-o" in done.err
+    assert (contents(output), mine.read_bytes()) == before
+    for _ in range(2):
+        assert "None of 1 photos could be located" in run("localize", output, query, "-o", tmp_path / "f.json").err
+    assert json.loads((tmp_path / "f.json").read_text())[0]["state"] == "unreadable"
+
+
 def test_the_given_camera_of_another_size_is_refused(output, courtyard):
     camera = Camera("SIMPLE_PINHOLE", (100, 300), (50.0, 50.0, 150.0), "given")
     with pytest.raises(InputError, match="The camera is of an image of 100x300"):

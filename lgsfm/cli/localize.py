@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..cameras import ESTIMATED
+from ..destination import check_file
 from ..errors import ReconstructionError
 from ..files import make_folder_of, write_text
 from ..localization import Localizer
 from ..localization.model import check_folder, write_localized_model
 from ..localization.options import LocalizationOptions
-from ..localization.result import Localization
+from ..localization.result import Localization, are_localizations
+from ..workspace import Workspace
 from .flags import add_options, folder, given_options
 from .terminal import Terminal
 
@@ -57,6 +59,8 @@ def _localize(arguments: argparse.Namespace, terminal: Terminal) -> None:
     if arguments.write_model:
         check_folder(arguments.run, arguments.write_model)
     if arguments.output:
+        run = Workspace.of_run(arguments.run)
+        check_file(arguments.output, "result of lgsfm localize", are_localizations, run=run)
         make_folder_of(arguments.output)
     with Localizer(
         arguments.run,

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..cameras import ESTIMATED, Camera
-from ..drawing import MAX_LINES, check_picture_name, draw_matches, save_picture
+from ..destination import check_file
+from ..drawing import MAX_LINES, check_picture_name, draw_matches, is_drawing, save_picture
 from ..epipolar import quaternion_wxyz
 from ..errors import InputError, PoseError
 from ..finished import FinishedRun
@@ -145,7 +146,7 @@ def _show(arguments: argparse.Namespace, terminal: Terminal) -> None:
     sources = _Sources(arguments, terminal)
     if not arguments.list:
         path = arguments.output or Path("matches.png")
-        check_picture_name(path)
+        _check_picture(sources, path)
         _draw(sources, (arguments.photos[0], arguments.photos[1]), path)
         print(path)
         return
@@ -153,14 +154,33 @@ def _show(arguments: argparse.Namespace, terminal: Terminal) -> None:
     pairs = sources.listed()
     if not pairs:
         raise InputError(f"{arguments.list} names no pair of two photos.")
+    places = [folder / _picture_name(number, names) for number, names in enumerate(pairs, start=1)]
+    for path in places:  # before the work
+        _check_picture(sources, path)
     report = terminal.progress("show")
-    for number, names in enumerate(pairs, start=1):
-        stems = [re.sub(r'[/\\:*?"<>|]', "_", name).rpartition(".")[0][-80:] for name in names]  # on any system
-        path = folder / f"{number:04}_{stems[0]}--{stems[1]}.png"
+    for number, (path, names) in enumerate(zip(places, pairs, strict=True), start=1):
         _draw(sources, sources.files(names), path)
         if report:
             report(number, len(pairs))
     print(folder)
+
+
+def _picture_name(number: int, names: tuple[str, str]) -> str:
+    """The name of the picture of a pair of a list, as any system takes it."""
+    first, second = (re.sub(r'[/\\:*?"<>|]', "_", name).rpartition(".")[0][-80:] for name in names)
+    return f"{number:04}_{first}--{second}.png"
+
+
+def _check_picture(sources: _Sources, path: Path) -> None:
+    """Raises `InputError` if a picture may not be written there."""
+    check_picture_name(path)
+    check_file(path, "picture of matches", is_drawing, run=sources.run.workspace if sources.run else None)
+    photos = sources.run.image_dir if sources.run else sources.arguments.image_dir
+    if photos and Path(photos).resolve() in path.resolve().parents:
+        raise InputError(
+            f"{path} is in the folder of the photos, where the next run would take it for one of them. Choose another "
+            "place with -o."
+        )
 
 
 def _draw(sources: _Sources, images: tuple[str, str], path: Path) -> None:

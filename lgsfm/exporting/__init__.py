@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..observer import Observer
-from .destination import EXPORTS, check_destination, written_folder, written_whole
+from ..workspace import EXPORTS
+from .destination import check_destination, written_folder, written_whole
 from .formats import FORMATS, Format, format_named
 from .scene import Scene, open_scene
 
@@ -68,8 +69,9 @@ def export(
     chosen = format_named(format)
     values = chosen.options_class().from_dict(options)
     scene = open_scene(Path(output), model, None if image_dir is None else Path(image_dir))
-    path = Path(destination) if destination is not None else _default_place(scene, chosen)
-    check_destination(scene.workspace, scene.image_dir, path, suffix=Path(chosen.place).suffix)
+    own_place = _default_place(scene, chosen)
+    path = Path(destination) if destination is not None else own_place
+    check_destination(scene.workspace, scene.image_dir, path, suffix=Path(chosen.place).suffix, own_place=own_place)
     images, points = len(scene.images), scene.model.num_points3D()
     place = (scene, values, observer or Observer())
     if chosen.is_folder:

@@ -10,22 +10,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..destination import check_file, refuse_link
 from ..disk import check_free, remedy
 from ..errors import CacheError, InputError
 from ..files import read_json, replace_folder
-from ..workspace import Workspace
+from ..workspace import EXPORTS, Workspace
 
-__all__ = ["EXPORTS", "RECORD", "check_destination", "written_folder", "written_whole"]
+__all__ = ["RECORD", "check_destination", "is_export", "written_folder", "written_whole"]
 
-EXPORTS = "export"  # folder of exports in an output folder
 RECORD = "lgsfm-export.json"  # in each folder that was exported: what it is, and that it may be replaced
+MARKS = {".ply": b"\ncomment lgsfm\n", ".glb": b'"generator":"lgsfm"'}  # at the beginning of a file that was exported
+BEGINNING = 256  # bytes
 
 
-def check_destination(workspace: Workspace, image_dir: Path, path: Path, *, suffix: str) -> None:
+def check_destination(workspace: Workspace, image_dir: Path, path: Path, *, suffix: str, own_place: Path) -> None:
     """Raises `InputError` if an export may not be written to a path: something else is or belongs there.
 
-    ``suffix`` is that of a format of one file; "" is for folders.
+    Args:
+        workspace: the run.
+        image_dir: of its photos.
+        path: where the export goes.
+        suffix: of a format of one file; "" is for folders.
+        own_place: where it goes by default; a file there is one that was exported.
     """
+    refuse_link(path)
     own, exports, target = workspace.root.resolve(), (workspace.root / EXPORTS).resolve(), path.resolve()
     if target == own or target in own.parents:
         raise InputError(f"{path} holds the run itself. Choose another place with -o.")
@@ -41,6 +49,14 @@ def check_destination(workspace: Workspace, image_dir: Path, path: Path, *, suff
             raise InputError(f"{path} is not empty, and what is there is no export. Choose a new folder with -o.")
     if suffix and (path.is_dir() or path.suffix.lower() != suffix):
         raise InputError(f"{path}: this format is one file, whose name ends in {suffix}. Name one with -o.")
+    if suffix:
+        check_file(path, f"{suffix} file", is_export, own_place=own_place)
+
+
+def is_export(path: Path) -> bool:
+    """Whether a file is one that lgsfm exported, as far as its format lets it tell. Raises OSError."""
+    with path.open("rb") as file:
+        return MARKS.get(path.suffix.lower(), b"\0" * BEGINNING) in file.read(BEGINNING)
 
 
 @contextmanager

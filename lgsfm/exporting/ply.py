@@ -17,4 +17,6 @@ def write_points(scene: Scene, path: Path, options: Options, observer: Observer)
     if not scene.model.points3D:
         raise InputError(f"The model {scene.number} has no 3D points.")
     scene.model.export_PLY(path)
+    first, form, rest = path.read_bytes().split(b"\n", 2)
+    path.write_bytes(b"\n".join([first, form, b"comment lgsfm", rest]))  # so that it is known as ours
     return []

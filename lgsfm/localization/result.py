@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy as np
 from ..cameras import Camera
 from .absolute_pose import AbsolutePose
 
-__all__ = ["LOCALIZED", "STATES", "Localization", "best_images"]
+__all__ = ["LOCALIZED", "STATES", "Localization", "are_localizations", "best_images"]
 
 LOCALIZED = "localized"
 STATES = {  # of a photo -> what to do about it
@@ -102,6 +104,20 @@ class Localization:
                 "covariance": self.pose.covariance.tolist(),
             }
         return values
+
+
+def are_localizations(path: Path) -> bool:
+    """Whether a file holds what `Localization.to_dict` gave of some photos. Raises OSError if it cannot be read."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(rows, list) or not rows:
+        return False
+    return all(isinstance(row, dict) and row.keys() >= FIELDS for row in rows)
+
+
+FIELDS = {"name", "image_name", "state", "num_correspondences", "inlier_ratio", "hint"}  # of all versions
 
 
 def best_images(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import InputError
+from ..destination import check_file
 from ..files import write_text
 from ..workspace import Workspace
 
-__all__ = ["try_report", "write_report"]
+__all__ = ["is_report", "try_report", "write_report"]
+
+GENERATOR = b'<meta name="generator" content="lgsfm '  # in the template
+BEGINNING = 4096  # bytes of a page, within which that comes
 
 
 def write_report(
@@ -29,25 +32,33 @@ def write_report(
     Args:
         output: the output folder of `lgsfm reconstruct`, finished or not.
         reference: COLMAP model or text file of poses to compare the model with, as for `lgsfm.evaluate`.
-        path: of the file; None means ``report.html`` in the output folder.
+        path: of the file; None means ``report.html`` in the output folder. A report that lgsfm wrote is replaced there,
+            nothing else.
         image_dir: folder of the photos; None means where they were. Without them there are no pictures.
 
     Returns:
         The path of the file.
 
     Raises:
-        InputError: the folder is no output folder, or the reference cannot be read.
+        InputError: the folder is no output folder, its best model is damaged, the reference cannot be read, or
+            something else is where the file is to go. Nothing is written then, and a report of before stays.
         CacheError: the file cannot be written.
     """
     from .collect import collect  # pycolmap and Jinja take a moment to load
     from .page import render
 
-    target = Path(path) if path else Workspace(Path(output)).report
-    if target.is_dir():
-        raise InputError(f"'{target}' is a folder. Name the file of the report with -o.")
+    workspace = Workspace.of_run(output)
+    target = Path(path) if path else workspace.report
+    check_file(target, "report", is_report, run=workspace, own_place=workspace.report)
     found = collect(Path(output), Path(reference) if reference else None, Path(image_dir) if image_dir else None)
     write_text(target, render(found))
     return target
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a report that lgsfm wrote. Raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return GENERATOR in file.read(BEGINNING)
 
 
 def try_report(output: Path, say: Callable[[str], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -140,7 +141,8 @@ def collect(output: Path, reference: Path | None = None, image_dir: Path | None 
         image_dir: of the photos; None means where they were.
 
     Raises:
-        InputError: the folder is no output folder of lgsfm, or the reference cannot be used.
+        InputError: the folder is no output folder of lgsfm, its best model cannot be read, or the reference cannot be
+            used.
     """
     workspace = Workspace.of_run(output)
     summary, options = read_summary(workspace.summary), known_options(workspace.options)
@@ -188,10 +190,19 @@ def _noted_examination(summary: Mapping[str, Any]) -> Examination | None:
 
 
 def _scenes(workspace: Workspace, notes: _Notes) -> list[Scene]:
-    """The models 0, 1, ... up to the first that cannot be read."""
+    """The models 0, 1, ... up to the first that cannot be read.
+
+    Raises:
+        InputError: that is the best one, without which a report tells less than the one of before.
+    """
     scenes: list[Scene] = []
     while (folder := workspace.sparse / str(len(scenes))).is_dir():
         scene = notes.attempt("Models", partial(read_scene, folder))
+        if scene is None and not scenes:
+            raise InputError(
+                f"{notes.pop().removeprefix('Models: ')} `lgsfm cache repair {shlex.quote(str(workspace.root))}` sets "
+                "it aside; the next run makes it again."
+            )
         if scene is None:
             break
         scenes.append(scene)

@@ -99,6 +99,32 @@ def test_an_export_is_replaced_and_nothing_else_is(world, tmp_path):
     assert files_below(foreign) == {"chapter1.tex"}
 
 
+@pytest.mark.parametrize("name", ["ply", "glb"])
+def test_a_file_that_was_exported_is_replaced_and_no_other(world, tmp_path, name):
+    target, mine = tmp_path / f"points.{name}", tmp_path / f"mine.{name}"
+    first = export(world.output, name, target)
+    whole = target.read_bytes()
+    assert export(world.output, name, target) == first
+    assert target.read_bytes() == whole
+    for content in (b"ply\nformat ascii 1.0\nend_header\n", b"years of work"):
+        mine.write_bytes(content)
+        with pytest.raises(InputError, match="not replaced"):
+            export(world.output, name, mine)
+        assert mine.read_bytes() == content
+    default = export(world.output, name).path
+    default.write_bytes(b"of an older version")
+    export(world.output, name)
+    assert default.read_bytes() == whole
+
+
+def test_a_link_is_no_place_for_an_export(world, tmp_path):
+    export(world.output, "nerfstudio", tmp_path / "there")
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    with pytest.raises(InputError, match="is a link"):
+        export(world.output, "nerfstudio", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+
+
 @pytest.mark.parametrize(
     "place", [".", "..", "sparse", "sparse/5", "database.db", "elsewhere", "../photos", "../photos/new"]
 )

@@ -191,12 +191,23 @@ def test_what_is_missing_is_left_out(own: Path, missing: str) -> None:
 
 def test_damaged_files_are_named_and_the_rest_is_told(own: Path) -> None:
     (own / "database.db").write_bytes(b"no database at all")
-    model = own / "sparse" / "0" / "points3D.bin"
+    model = shutil.copytree(own / "sparse" / "0", own / "sparse" / "1") / "points3D.bin"
     model.write_bytes(model.read_bytes()[:-20])
     text = read_page(write_report(own)).root.all_text
     assert "points3D.bin is cut off" in text
     assert "database.db cannot be read" in text
     assert "blank.jpg" in text
+
+
+@pytest.mark.parametrize("name", ["images.bin", "points3D.bin"])
+def test_a_damaged_best_model_is_an_error_and_the_report_of_before_stays(own: Path, name: str) -> None:
+    model, before = own / "sparse" / "0" / name, (own / "report.html").read_bytes()
+    model.write_bytes(model.read_bytes()[:-20])
+    ended = run("report", own)
+    assert (ended.code, ended.out) == (1, "")
+    assert f"{name} is cut off" in ended.err
+    assert f"`lgsfm cache repair {own}` sets it aside" in ended.err
+    assert (own / "report.html").read_bytes() == before
 
 
 def test_matches_with_a_photo_from_outside_of_the_folder_are_not_drawn(own: Path, tmp_path: Path) -> None:
