@@ -117,7 +117,7 @@ class MatchesPart(PairsPart):
     file: str
 
 
-class DatabasePart(TypedDict, total=False):
+class DatabasePart(TypedDict):
     """The database in a manifest."""
 
     fingerprint: str
@@ -156,7 +156,7 @@ MANIFEST: dict[str, Any] = {
     "pairs": PairsPart,
     "matches": MatchesPart,
     "finer matches": MatchesPart,
-    "database": DatabasePart,
+    "database": DatabasePart | dict[str, None],  # {} without one
     "models": dict[str, str],
 }
 

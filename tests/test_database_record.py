@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from dataclasses import replace
 from itertools import combinations
@@ -223,6 +224,7 @@ def test_a_database_that_grows_keeps_what_is_right_and_has_a_record_of_its_own(t
 def test_a_database_that_somebody_touched_is_put_beside_and_nothing_is_taken_from_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, wanted: tuple[str, ...]
 ) -> None:
+    caplog.set_level(logging.WARNING, "lgsfm")
     build(tmp_path / "a.db", NAMES)
     record = DatabaseRecord.about(tmp_path / "a.db", content())
     with sqlite3.connect(tmp_path / "a.db") as database:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,7 @@ def test_a_model_of_more_photos_is_kept_and_said(tmp_path: Path, caplog: pytest.
     synthesize(tmp_path)
     mapped(tmp_path)
     before = (tmp_path / "sparse" / "0" / "images.bin").read_bytes()
+    caplog.set_level(logging.WARNING, "lgsfm")
     mapped(tmp_path, former_images=8)
     assert (tmp_path / "replaced" / "1" / "0" / "images.bin").read_bytes() == before
     assert "The model has 7 photos, the one that was there had 8; that one is kept." in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def test_models_as_they_were_written_go(output: Path) -> None:
 def test_a_model_that_was_changed_is_kept_whole_and_named(
     output: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
+    caplog.set_level(logging.WARNING, "lgsfm")
     path = output / "sparse" / "1" / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("mine")
