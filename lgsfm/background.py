@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from .errors import MemoryShortageError
+from .threads import check_thread_room
 
 __all__ = ["read_ahead", "write_behind"]
 
@@ -30,12 +31,12 @@ def read_ahead(
         read: called in a thread.
         count: how many items may be read before their turn.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
+    with _thread("read-ahead") as pool:
         waiting: deque[tuple[Item, Future[Result]]] = deque()
 
         def each() -> Iterator[tuple[Item, Callable[[], Result]]]:
             for item in items:
-                waiting.append((item, _submit(pool, read, item)))
+                waiting.append((item, pool.submit(read, item)))
                 if len(waiting) > count:
                     first, future = waiting.popleft()
                     yield first, future.result
@@ -68,11 +69,11 @@ def write_behind(count: int = 64) -> Iterator[Callable[..., None]]:
         except BaseException as exc:
             failed.append(exc)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="write-behind") as pool:
+    with _thread("write-behind") as pool:
         waiting: deque[Future[None]] = deque()
 
         def write(function: Callable[..., Any], *arguments: Any) -> None:
-            waiting.append(_submit(pool, call, function, arguments))
+            waiting.append(pool.submit(call, function, arguments))
             while waiting and (waiting[0].done() or len(waiting) > count):
                 waiting.popleft().result()
             if failed:
@@ -89,12 +90,16 @@ def write_behind(count: int = 64) -> Iterator[Callable[..., None]]:
         raise failed[0]
 
 
-def _submit(pool: ThreadPoolExecutor, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
-    """Raises `MemoryShortageError` where the system has no room for one more thread."""
-    try:
-        return pool.submit(function, *arguments)
-    except (MemoryError, RuntimeError) as exc:
-        raise MemoryShortageError(
-            f"No thread can be started ({exc}): memory is short, or this user has too many processes. What was "
-            "finished is kept; end other programs, and the same command goes on from there."
-        ) from exc
+@contextmanager
+def _thread(name: str) -> Iterator[ThreadPoolExecutor]:
+    """A pool of one thread, which has begun. Raises `MemoryShortageError` where the system has no room for it."""
+    with ThreadPoolExecutor(1, thread_name_prefix=name) as pool:
+        try:
+            check_thread_room()
+            pool.submit(int)  # begins it, while there is room
+        except (MemoryError, RuntimeError) as exc:
+            raise MemoryShortageError(
+                f"No thread can be started ({exc}): memory is short, or this user has too many processes. What was "
+                "finished is kept; end other programs, and the same command goes on from there."
+            ) from exc
+        yield pool

@@ -31,6 +31,7 @@ from .errors import (
 )
 from .signals import plain_crashes
 from .silence import told_of_silence
+from .threads import check_thread_room
 
 __all__ = ["run_in_child"]
 
@@ -90,6 +91,7 @@ def run_in_child(
     timer = threading.Timer(limit_s, process.kill) if limit_s else None
     try:
         if timer:
+            check_thread_room()
             timer.start()
         with told_of_silence(f"{program} ({_name(target)})", log_path) as heard:
             with suppress(BrokenPipeError):  # it ended before it listened
@@ -175,7 +177,6 @@ def _main(target: str) -> None:
     arguments = json.loads(sys.stdin.buffer.readline())
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def send(message: dict[str, Any]) -> None:
         out.write(json.dumps(message) + "\n")
@@ -186,6 +187,8 @@ def _main(target: str) -> None:
 
     module, _, name = target.partition(":")
     try:
+        check_thread_room()
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         with plain_crashes():
             function = getattr(import_module(module), name)
         send({"result": function(report=report, **arguments)})

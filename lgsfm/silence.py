@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .threads import check_thread_room
+
 __all__ = ["told_of_silence"]
 
 SILENCE_S = 60.0  # after which it is said; again after twice as long, and so on
@@ -29,7 +31,12 @@ def told_of_silence(what: str, log_path: Path) -> Iterator[Callable[[], None]]:
     """
     watcher = _Watcher(what, log_path)
     thread = threading.Thread(target=watcher.listen, name="told-of-silence", daemon=True)
-    thread.start()
+    try:
+        check_thread_room()
+        thread.start()
+    except (MemoryError, RuntimeError):  # then nobody is told
+        yield watcher.heard
+        return
     try:
         yield watcher.heard
     finally:

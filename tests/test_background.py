@@ -1,5 +1,7 @@
 """Reading ahead and writing behind: in order, within bounds, no error lost, no thread left."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -132,3 +134,45 @@ def test_what_was_handed_over_is_written_before_an_interruption_goes_on():
     with pytest.raises(KeyboardInterrupt):
         hand_over()
     assert written == list(range(5))
+
+
+# --------------------------------------------------------------------------------- no room for a thread
+LIMITED = """
+import resource, sys
+from lgsfm.background import read_ahead, write_behind
+from lgsfm.errors import MemoryShortageError
+from lgsfm.silence import told_of_silence
+from pathlib import Path
+
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + int(sys.argv[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for context in (read_ahead(range(9), abs), write_behind()):
+    try:
+        with context:
+            print("began")
+    except MemoryShortageError as exc:
+        print(exc)
+with told_of_silence("COLMAP", Path("log")):
+    print("unwatched")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space")
+@pytest.mark.parametrize("room_kb", [8300, 8400, 9000, 20000])  # a stack, and less or more than a thread needs beside
+def test_where_there_is_no_room_for_a_thread_nobody_waits_for_it(room_kb):
+    ended = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(room_kb)], capture_output=True, text=True, timeout=60, check=False
+    )
+    first, second, third = ended.stdout.splitlines()
+    assert first == second
+    assert first.startswith("No thread can be started (no room for a thread): memory is short")
+    assert third == "unwatched"
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_where_there_is_room_the_threads_begin():
+    ended = subprocess.run(
+        [sys.executable, "-c", LIMITED, "400000"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stdout.split() == ["began", "began", "unwatched"]

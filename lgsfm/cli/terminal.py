@@ -72,12 +72,18 @@ class PrintableStream:
         return getattr(self.stream, name)
 
 
+class _Bar(tqdm):  # type: ignore[type-arg]
+    """Without a thread that looks after bars that stand still: starting one may hang where memory is short."""
+
+    monitor_interval = 0
+
+
 class Terminal(Observer):
     """Lines and progress bars on stderr."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
-        self.bars: dict[str, tqdm[Any]] = {}
+        self.bars: dict[str, _Bar] = {}
 
     def say(self, text: str) -> None:
         """One line, above the bars."""
@@ -101,13 +107,14 @@ class Terminal(Observer):
             if bar is None:
                 self.close()  # stages follow each other
                 unit = UNITS.get(stage, "it")
-                bar = tqdm(
+                bar = _Bar(
                     desc=f"{stage:8}",
                     total=total,
                     initial=0 if stage == "weights" else done,
                     unit=unit,
                     unit_scale=unit == "B",
                     mininterval=0.5,
+                    miniters=1,  # each report is looked at, for there is nobody else
                     file=sys.stderr,
                 )
                 self.bars[stage] = bar

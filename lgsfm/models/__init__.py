@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, MemoryShortageError, is_memory_shortage
+from ..threads import check_thread_room
 from .determinism import cores_of_deterministic, deterministic
 
 __all__ = [
@@ -95,6 +96,7 @@ def on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> l
     """
     at_once = min(pairs_at_once(), len(items))
     threads = max(1, torch.get_num_threads() // max(at_once, 1))  # in a deterministic context 1 in any case
+    check_thread_room(at_once)
     with (
         limited_threads(threads),  # of MKL, which counts for the whole process
         ThreadPoolExecutor(max(at_once, 1), initializer=torch.set_num_threads, initargs=(threads,)) as pool,

@@ -17,6 +17,7 @@ from ..drawing import BAR_PX, draw_matches
 from ..errors import InputError
 from ..image_files import image_path
 from ..images import read_photo
+from ..threads import check_thread_room
 from ..types import Features, Matches
 from .scene import Frame, Scene
 
@@ -64,7 +65,9 @@ def thumbnails(image_dir: Path, orientations: Mapping[str, int | None]) -> dict[
             return None
         return _jpeg(rgb, most)
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoders work outside of Python's lock
+    num_threads = min(8, os.cpu_count() or 1)
+    check_thread_room(num_threads)
+    with ThreadPoolExecutor(num_threads) as pool:  # decoders work outside of Python's lock
         found = zip(names, pool.map(make, names), strict=True)
         return {name: picture for name, picture in found if picture is not None}
 
