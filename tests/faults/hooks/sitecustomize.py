@@ -7,6 +7,8 @@ stage a run is in and which entries it has been told are finished, whatever beco
 FAULTS_LEDGER         file that lines are appended to
 FAULTS_PAUSE_S        the longest pause; 0 or unset: none
 FAULTS_SNAPSHOT       snapshots of the mapper after so many images
+FAULTS_HALT           "extract:2": stands still in this stage after so many photos or pairs (of extract, match), or calls
+                      of COLMAP (of database, map), and says so in the ledger, until the file FAULTS_GO is there
 FAULTS_CHILD          "target:fault": this fault once a child process has loaded COLMAP: abort, segfault, hang or kill
 """
 
@@ -20,6 +22,7 @@ from importlib.machinery import PathFinder
 
 LEDGER = os.environ.get("FAULTS_LEDGER", "")
 PAUSE_S = float(os.environ.get("FAULTS_PAUSE_S") or 0)
+HALT, _, HALT_AFTER = os.environ.get("FAULTS_HALT", "").partition(":")
 
 
 def note(**line):
@@ -40,6 +43,21 @@ def slowly(function):
             time.sleep(random.random() * PAUSE_S)
 
     return call if PAUSE_S else function
+
+
+def halting(function, stage):
+    """The function, which stands still before one of its calls, if that is wanted of this stage."""
+    calls = []
+
+    def call(*arguments, **options):
+        calls.append(1)
+        if len(calls) == int(HALT_AFTER) + 1:
+            note(halted=stage)
+            while not os.path.exists(os.environ["FAULTS_GO"]):
+                time.sleep(0.02)
+        return function(*arguments, **options)
+
+    return call if stage == HALT else function
 
 
 def after_store(module):
@@ -71,7 +89,12 @@ def after_run(module):
 
 def after_nearest(module):
     """A matcher that takes its time."""
-    module.NearestMatcher.match_prepared = slowly(module.NearestMatcher.match_prepared)
+    module.NearestMatcher.match_prepared = halting(slowly(module.NearestMatcher.match_prepared), "match")
+
+
+def after_sift(module):
+    """An extractor that stands still."""
+    module.SiftExtractor.extract = halting(module.SiftExtractor.extract, "extract")
 
 
 def after_snapshots(module):
@@ -80,7 +103,9 @@ def after_snapshots(module):
 
 
 def after_pycolmap(module):
-    """A child that dies inside of COLMAP."""
+    """A child that dies inside of COLMAP, or stands still."""
+    module.geometric_verification = halting(module.geometric_verification, "database")
+    module.incremental_mapping = halting(module.incremental_mapping, "map")
     target, _, fault = os.environ.get("FAULTS_CHILD", "").partition(":")
     if target and "lgsfm.child" in sys.orig_argv:
         setattr(module, target, lambda *arguments, **options: FAULTS[fault]())
@@ -101,6 +126,7 @@ FAULTS = {
 AFTER = {
     "lgsfm.store": after_store,
     "lgsfm.run": after_run,
+    "lgsfm.extractors.sift": after_sift,
     "lgsfm.matchers.nearest": after_nearest,
     "lgsfm.mapping.snapshots": after_snapshots,
     "pycolmap": after_pycolmap,
