@@ -10,11 +10,9 @@ from typing import Any
 from . import __version__
 from .citations import BIBTEX, COMPONENTS
 from .database_record import DatabaseRecord
-from .errors import InputError
 from .files import read_json
 from .healing import SecondLooks
 from .pairing.options import AUTO_EXHAUSTIVE
-from .records import known_options
 from .summary import read_summary
 from .workspace import Workspace
 
@@ -53,9 +51,7 @@ def cite(output: str | Path) -> list[Citation]:
         InputError: it is none.
     """
     workspace = Workspace.of_run(output)
-    options, summary = known_options(workspace.options), read_summary(workspace.summary)
-    if not options:
-        raise InputError(f"'{output}' is no output folder of lgsfm: it has no options.json.")
+    options, summary = workspace.read_options(), read_summary(workspace.summary)
     record = DatabaseRecord.read(workspace.database_identity)
     licences = {row["sha256"]: row["licence"] for row in summary.get("weights", [])}
     found: dict[str, Citation] = {}

@@ -17,7 +17,6 @@ from .pair import MatchedPair
 from .poses import load_poses
 from .records import known_options
 from .store import FeatureStore, MatchStore
-from .summary import read_summary
 from .types import Matches, canonical_pair
 from .workspace import Workspace
 
@@ -38,13 +37,12 @@ class FinishedRun:
     def __init__(self, output: Path, image_dir: Path | None = None) -> None:
         self.workspace = Workspace.of_run(output)
         self._cameras: dict[str, Camera] = {}
-        self.options = known_options(self.workspace.options)
         record = DatabaseRecord.read(self.workspace.database_identity)
-        if record.made:  # what the models were made with; a later command may have had other options
+        # what the models were made with; a later command may have had other options, or was killed on its way
+        self.options = known_options(self.workspace.options) if record.made else self.workspace.read_options()
+        if record.made:
             self.options |= {**record.made, "flags": record.flags}
-        if not self.options:
-            raise InputError(f"'{output}' is no output folder of lgsfm: it has no options.json.")
-        self.image_dir = Path(image_dir or str(read_summary(self.workspace.summary).get("image_dir", "")))
+        self.image_dir = Path(image_dir or self.workspace.recorded_image_dir())
         if not self.image_dir.is_dir():
             raise InputError(f"The photos of {output} are not in '{self.image_dir}' any more. Name them: --images DIR.")
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,11 +33,11 @@ from typing import IO, Any
 
 from .disk import remedy
 from .errors import CacheError, InputError, InUseError
-from .files import clear_partial_files
+from .files import clear_partial_files, read_json_strictly
 from .options import digest
 from .records import known_options
 from .store import FORMAT
-from .summary import MODEL_FIELDS
+from .summary import MODEL_FIELDS, read_summary
 
 __all__ = ["Workspace", "default_output"]
 
@@ -47,6 +48,7 @@ WRITTEN = (
 )
 EXPORTS = "export"  # the folder of exports, see `lgsfm.exporting`
 UNFINISHED = ".partial"
+UNKNOWN_PHOTOS = "no folder of photos is known"
 LOCKED_BYTE = 1 << 20  # on Windows
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 logger = logging.getLogger(__name__)
@@ -222,6 +224,30 @@ class Workspace:
     def stores(self) -> list[Path]:
         """All stores that are here, those of other options too."""
         return sorted(path for kind in ("features", "matches", "prematches") for path in self.root.glob(f"{kind}-*.h5"))
+
+    def recorded_image_dir(self) -> Path:
+        """The folder of the photos of the last run, as ``summary.json`` has it: whoever made the file chose it."""
+        return Path(read_summary(self.summary).get("image_dir") or UNKNOWN_PHOTOS)
+
+    def read_options(self) -> dict[str, Any]:
+        """What was asked for.
+
+        Raises:
+            InputError: ``options.json`` is not there, so that this is no output folder, or it is damaged.
+        """
+        try:
+            read_json_strictly(self.options)
+            found, problem = known_options(self.options), "it holds nothing that is known"
+        except FileNotFoundError:
+            raise InputError(f"'{self.root}' is no output folder of lgsfm: it has no {self.options.name}.") from None
+        except (OSError, ValueError) as exc:
+            found, problem = {}, str(exc)
+        if not found:
+            raise InputError(
+                f"{self.options} cannot be read: {problem}. `lgsfm cache repair {shlex.quote(str(self.root))}` removes "
+                "it; the next run makes it again."
+            )
+        return found
 
     def recorded_flags(self) -> dict[str, Any]:
         """The flags of the last command, {} if there was none."""

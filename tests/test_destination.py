@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_helpers import run
 from PIL import Image
 
 from lgsfm.destination import check_file
@@ -76,6 +77,33 @@ def test_the_files_of_a_run_stay(output: Workspace) -> None:
     check_file(output.root / "with-reference.html", "report", never, run=output)
     output.report.write_text("of an old version")
     check_file(output.report, "report", never, run=output, own_place=output.report)
+
+
+# --------------------------------------------------------------------------------- what is read
+def test_the_folder_that_photos_are_read_from_is_said(output: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    output.summary.write_text(json.dumps({"image_dir": str(tmp_path / "private")}))
+    ended = run("report", output.root)
+    assert ended.code == 0
+    assert f"Photos: {tmp_path / 'private'}, as the output folder says; --images DIR names another." in ended.err
+    assert "Photos:" not in run("report", output.root, "--images", tmp_path).err
+
+
+@pytest.mark.parametrize("value", ["", None, 3, []])
+def test_where_no_folder_of_photos_is_recorded_none_is_read(output: Workspace, value: object) -> None:
+    output.summary.write_text(json.dumps({"image_dir": value}))
+    assert not output.recorded_image_dir().is_dir()  # nor is it the working folder
+
+
+def test_options_that_are_damaged_are_not_called_missing(output: Workspace) -> None:
+    for words in (("report", output.root), ("cite", output.root), ("show", "--run", output.root, "a", "b")):
+        output.options.write_text("{")
+        ended = run(*words)
+        assert ended.code == 1
+        assert "options.json cannot be read" in ended.err
+        assert f"`lgsfm cache repair {output.root}` removes it" in ended.err
+        output.options.unlink()
+        assert "is no output folder of lgsfm: it has no options.json" in run(*words).err
 
 
 # --------------------------------------------------------------------------------- the kinds

@@ -51,6 +51,7 @@ def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
     if arguments.format is None:
         print("\n".join([f"lgsfm export {arguments.run} FORMAT", *format_list()]))
         return
+    terminal.say_photos(arguments.run, arguments.images)
     done = export(
         arguments.run,
         arguments.format,

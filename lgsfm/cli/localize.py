@@ -62,6 +62,7 @@ def _localize(arguments: argparse.Namespace, terminal: Terminal) -> None:
         run = Workspace.of_run(arguments.run)
         check_file(arguments.output, "result of lgsfm localize", are_localizations, run=run)
         make_folder_of(arguments.output)
+    terminal.say_photos(arguments.run, arguments.image_dir)
     with Localizer(
         arguments.run,
         image_dir=arguments.image_dir,

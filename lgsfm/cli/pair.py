@@ -215,6 +215,7 @@ class _Sources:
         self.run = None
         if arguments.run:
             _refuse_flags_of_networks(flags)
+            terminal.say_photos(arguments.run, arguments.image_dir)
             self.run = FinishedRun(arguments.run, arguments.image_dir)
         self.pairs: PairMatcher | None = None
         self.known: dict[str, Features] = {}  # of photos, which a list names again and again

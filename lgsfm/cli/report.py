@@ -29,4 +29,5 @@ def add_commands(commands: Any) -> None:
 
 
 def _report(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    terminal.say_photos(arguments.run, arguments.image_dir)
     print(write_report(arguments.run, arguments.reference, arguments.output, image_dir=arguments.image_dir))

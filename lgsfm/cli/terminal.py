@@ -8,12 +8,14 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 from tqdm import tqdm
 
 from ..observer import Observer
 from ..types import Progress
+from ..workspace import Workspace
 
 __all__ = ["AboveBars", "PrintableFormatter", "PrintableStream", "Terminal", "printable"]
 
@@ -84,6 +86,12 @@ class Terminal(Observer):
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
         self.bars: dict[str, _Bar] = {}
+
+    def say_photos(self, output: Path, given: Path | None) -> None:
+        """Where photos of a run are read from, unless the user has said so: the output folder may be of a stranger."""
+        folder = Workspace.of_run(output).recorded_image_dir()
+        if given is None and folder.is_dir():
+            self.say(f"Photos: {folder}, as the output folder says; --images DIR names another.")
 
     def say(self, text: str) -> None:
         """One line, above the bars."""

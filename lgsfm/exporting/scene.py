@@ -106,9 +106,7 @@ def open_scene(output: Path, number: int = 0, image_dir: Path | None = None) -> 
         raise InputError(f"There is no model {number} in {workspace.sparse}: {there}.")
     if image_dir is not None and not Path(image_dir).is_dir():
         raise InputError(f"There is no folder '{image_dir}'. Name that of the photos.")
-    known = Path(
-        image_dir or str(read_summary(workspace.summary).get("image_dir", "")) or "no folder of photos is known"
-    )
+    known = Path(image_dir or workspace.recorded_image_dir())
     return Scene(workspace, number, read_reconstruction(workspace.sparse / str(number)), known)
 
 

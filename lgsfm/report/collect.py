@@ -18,7 +18,6 @@ from ..doctor import Examination, examine
 from ..errors import InputError, LgsfmError
 from ..evaluation import Evaluation, evaluate
 from ..images import list_images
-from ..records import known_options
 from ..store import FeatureStore, num_keypoints, orientation_of
 from ..summary import read_summary
 from ..types import Pair
@@ -145,13 +144,11 @@ def collect(output: Path, reference: Path | None = None, image_dir: Path | None 
             used.
     """
     workspace = Workspace.of_run(output)
-    summary, options = read_summary(workspace.summary), known_options(workspace.options)
-    if not options:
-        raise InputError(f"'{output}' is no output folder of lgsfm: it has no options.json.")
+    summary, options = read_summary(workspace.summary), workspace.read_options()
     record = DatabaseRecord.read(workspace.database_identity)
     options |= record.made  # what the database was made with; a later command may have had other options
     notes = _Notes()
-    photo_dir = image_dir or Path(str(summary.get("image_dir", "")))
+    photo_dir = image_dir or workspace.recorded_image_dir()
     if not photo_dir.is_dir():
         notes.append(f"Photos: the folder '{photo_dir}' is not there, so there are no pictures. Name it: --images DIR.")
     scenes = _scenes(workspace, notes)
