@@ -50,7 +50,7 @@ LAYERS = [
     {"exif", "image_files", "mask_pixels", "options"},
     {"input_kinds", "photo_formats"},
     {"tiff_tags"},
-    {"citations", "disk", "errors", "replaced", "signals", "threads"},
+    {"citations", "disk", "errors", "printable", "replaced", "signals", "threads"},
 ]
 COMPONENTS = ("estimators", "extractors", "matchers", "retrievers")
 SHARED = {"extractors.network"}  # what components of a kind may import beside the `__init__` of their package

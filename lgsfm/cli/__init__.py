@@ -20,6 +20,8 @@ from ..signals import TerminatedError, first_interrupt_only, on_termination, pla
 
 __all__ = ["main"]
 
+MOST_LETTERS = 4000  # of an error, should it name what has no end
+
 # The commands are imported in `main`, where Ctrl-C in the seconds that takes is no traceback.
 
 
@@ -43,9 +45,9 @@ def _main(argv: Sequence[str] | None) -> int:
         with termination():
             return _run(argv)
     except LgsfmError as exc:
-        from .terminal import printable
+        from ..printable import printable, shortened
 
-        print(f"Error: {printable(str(exc))}", file=sys.stderr)
+        print(f"Error: {printable(shortened(str(exc), MOST_LETTERS))}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever read the result has read enough, as in `lgsfm ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it ends

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import CacheError, in_short
 from ..integrity import Action, Finding, prune, repair, verify
+from ..printable import shortened
 from .flags import folder
 from .terminal import Terminal
 
@@ -122,10 +123,10 @@ def _state(found: Finding) -> str:
     if found.is_newer:
         return f"not looked at: {found.note}"
     if found.problem:
-        return f"DAMAGED: {found.problem}"
+        return f"DAMAGED: {shortened(found.problem)}"
     parts = [f"{found.num_entries:,} {UNITS[found.kind]}"] if found.num_entries else []
     if found.damaged:
-        named = in_short(f"{name} ({why})" for name, why in found.damaged.items())
+        named = in_short(shortened(f"{name} ({why})") for name, why in found.damaged.items())
         parts.append(f"DAMAGED: {len(found.damaged)} entries: {named}")
     elif found.changed:
         parts.append(f"CHANGED since it was written: {in_short(found.changed)}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..diagnosis import Diagnosis
 from ..doctor import Examination, examine
+from ..printable import shortened
 from .terminal import Terminal
 
 __all__ = ["add_commands"]
@@ -40,11 +41,11 @@ def lines(found: Examination) -> Iterable[str]:
         yield ""
         yield f"{reason}: {len(diagnoses)}"
         for each in diagnoses:
-            yield f"  {each.image}: {each.evidence}"
+            yield shortened(f"  {each.image}: {each.evidence}")
         yield from (f"  -> {advice}" for advice in _advice(diagnoses))
     for split in found.splits:
         yield ""
-        yield f"{split.evidence}"
+        yield shortened(split.evidence)
         yield f"  -> {split.advice}{_try(split.command)}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from ..observer import Observer
+from ..printable import printable
 from ..types import Progress
 from ..workspace import Workspace
 
@@ -32,15 +32,6 @@ UNITS = {
     "weights": "B",
     "bench": "%",
 }
-
-
-# Controls but for tab and newline; and what ends lines or turns the direction of writing
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-
-
-def printable(text: str) -> str:
-    """The text with the characters escaped that would control a terminal: names in files of others may have any."""
-    return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class PrintableFormatter(logging.Formatter):

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import __version__
 from ..diagnosis import REASONS, Diagnosis
+from ..printable import printable
 from ..weights import MODELS
 from . import words
 from .cameras import camera_rows
@@ -57,12 +58,20 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("lgsfm.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     for name in ("count", "decimal", "degrees", "duration", "percent", "photos"):
         environment.filters[name] = getattr(words, name)
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """What a template puts into the page: names in files of others may turn the direction of writing."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return printable(value)
 
 
 def _asset(name: str) -> str:
