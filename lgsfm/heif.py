@@ -1,13 +1,13 @@
 """HEIC and AVIF photos: header and pixels.
 
 Which way up such a photo is, a property of its own says (`irot`, `imir`), and the EXIF orientation is to be ignored
-(ISO/IEC 23008-12, 6.5.10 and A.2.2). pillow-heif gives the picture turned already: the stored image is the upright one,
-with orientation 1. Pillow gives an AVIF unturned, with the EXIF orientation that says the same as the property.
+(ISO/IEC 23008-12, 6.5.10 and A.2.2). pillow-heif gives the picture turned already, and EXIF data with orientation 1:
+the stored image is the upright one. Pillow gives an AVIF unturned, with the EXIF orientation that says the same as the
+property.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import io
 from typing import Any, BinaryIO
@@ -31,8 +31,7 @@ def parse_heif(stream: BinaryIO, kind: str) -> tuple[tuple[int, int], Exif]:
         UnusableError: the library for this kind, HEIC or AVIF, is not here.
     """
     image = _opened(stream, kind)
-    exif = read_exif(image)
-    return image.size, dataclasses.replace(exif, orientation=1) if kind == "HEIC" else exif
+    return image.size, read_exif(image)
 
 
 def decode_heif(data: bytes, kind: str) -> np.ndarray:

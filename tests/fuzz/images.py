@@ -19,16 +19,21 @@ from sandbox import fuzz
 
 from lgsfm.errors import InputError
 from lgsfm.images import list_images, read_header, read_photo
+from lgsfm.photo_formats import is_readable
 
-__all__ = ["FORMATS", "photo", "read_case"]
+__all__ = ["EXTRA_FORMATS", "FORMATS", "photo", "read_case"]
 
-FORMATS = ("jpg", "png", "tif", "webp", "bmp", "pnm")
+# those whose libraries are here; no mask is of them
+EXTRA_FORMATS = tuple(name for name, kind in (("heic", "HEIC"), ("avif", "AVIF"), ("dng", "RAW")) if is_readable(kind))
+FORMATS = ("jpg", "png", "tif", "webp", "bmp", "pnm", *EXTRA_FORMATS)
 SIZE = (96, 72)
 
 
 @cache
 def originals(kind: str) -> tuple[bytes, ...]:
     """Intact small photos of a format, of many kinds."""
+    if kind in EXTRA_FORMATS:
+        return extra_originals(kind)
     rng = np.random.default_rng(0)
     smooth = np.add.outer(np.arange(SIZE[1]), np.arange(SIZE[0]))[..., None] % 256
     colour = Image.fromarray((smooth + rng.integers(0, 60, (SIZE[1], SIZE[0], 3))).clip(0, 255).astype(np.uint8))
@@ -76,6 +81,28 @@ def originals(kind: str) -> tuple[bytes, ...]:
         made.append(_tiled(np.asarray(colour)[:64, :64]))
     if kind == "pnm":
         made.append(b"P3\n# text\n2 2\n255\n" + b" ".join(b"%d" % i for i in range(12)) + b"\n")
+    return tuple(made)
+
+
+def extra_originals(kind: str) -> tuple[bytes, ...]:
+    """Intact small photos of a format that a library of an extra reads."""
+    pixels = np.random.default_rng(0).integers(0, 255, (SIZE[1] // 8, SIZE[0] // 8, 3), np.uint8)
+    colour = Image.fromarray(pixels).resize(SIZE, Image.Resampling.BICUBIC)
+    exif = camera_exif(colour.convert("L"))
+    if kind == "dng":
+        sys.path.append(str(Path(__file__).parents[1]))  # where it is, if this runs as a program
+        from dng import dng, mosaic
+
+        return tuple(dng(mosaic(np.asarray(colour)), orientation) for orientation in (1, 6))
+    if kind == "avif":
+        return tuple(_bytes(colour, kind, options) for options in ({"exif": exif}, {"quality": 100}))
+    import pillow_heif
+
+    made = []
+    for choices in ({"exif": exif}, {"quality": -1}, {"exif": exif, "tile_size": 64}):
+        stream = io.BytesIO()
+        pillow_heif.from_bytes("RGB", SIZE, colour.tobytes()).save(stream, **choices)
+        made.append(stream.getvalue())
     return tuple(made)
 
 

@@ -32,7 +32,7 @@ def counted(case, count, **options) -> Counter[str]:
 def test_damaged_photos_are_read_or_refused(kind, tmp_path):
     images.originals(kind)
     counts = counted(partial(images.read_case, partial(images.photo, kind, 7), tmp_path), 120)
-    assert counts["read read read read"] > 5
+    assert sum(count for outcome, count in counts.items() if outcome.startswith("read read read")) > 5
     assert counts["refused refused refused refused"] > 5
     assert sum(count for outcome, count in counts.items() if "memory" in outcome) < 5
 
@@ -41,7 +41,8 @@ def test_damaged_photos_are_read_or_refused(kind, tmp_path):
 def test_intact_photos_are_read(kind, tmp_path):
     originals = images.originals(kind)
     counts = counted(partial(images.read_case, originals.__getitem__, tmp_path), len(originals))
-    kept = counts["read read read read"]
+    as_photo = "read read read refused" if kind in images.EXTRA_FORMATS else ""  # most are no masks
+    kept = counts["read read read read"] + counts[as_photo]
     assert kept >= len(originals) - 2  # 32-bit TIFF is none that we read, CMYK TIFF is no mask
 
 
