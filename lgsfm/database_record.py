@@ -24,7 +24,7 @@ from .records import Flags, known_parts
 from .replaced import put_beside
 from .types import Pair
 
-__all__ = ["DatabaseContent", "DatabaseRecord"]
+__all__ = ["DatabaseContent", "DatabaseRecord", "misfits_of_record"]
 
 logger = logging.getLogger(__name__)
 FORMAT = 2  # of the database; 2: with relative poses
@@ -187,10 +187,16 @@ class DatabaseRecord:
         return {pair for pair in content.pairs if pair[0] in same and pair[1] in same and pair not in others}
 
 
-def _can_be_used(known: Mapping[str, Any]) -> bool:
-    """Whether all that a record says is of the types that it is read as."""
+def misfits_of_record(known: Mapping[str, Any]) -> list[str]:
+    """The names of those parts of a record, of whatever version, that are not of the types that they are read as."""
     pairs = list[tuple[str, str]]
     hints = {**get_type_hints(DatabaseRecord), "finer": pairs, "dropped": pairs, "flags": Flags}
-    if misfits(known, hints) or not known_parts(known["made"]):
+    wrong = misfits(known, hints)
+    return wrong if "made" in wrong or known_parts(known.get("made", {})) else [*wrong, "made"]
+
+
+def _can_be_used(known: Mapping[str, Any]) -> bool:
+    """Whether all that a record says is of the types that it is read as."""
+    if misfits_of_record(known):
         return False
     return not known["fingerprint"] or set(known["report"]) == {each.name for each in fields(DatabaseReport)}

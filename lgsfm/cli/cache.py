@@ -129,7 +129,8 @@ def _state(found: Finding) -> str:
         named = in_short(shortened(f"{name} ({why})") for name, why in found.damaged.items())
         parts.append(f"DAMAGED: {len(found.damaged)} entries: {named}")
     elif found.changed:
-        parts.append(f"CHANGED since it was written: {in_short(found.changed)}")
+        what = "not true any more, CHANGED" if found.kind == "manifest" else "CHANGED since it was written"
+        parts.append(f"{what}: {in_short(found.changed)}")
     elif found.kind != "leftover":
         parts.append("ok")
     parts += [f"{len(found.unfinished)} unfinished"] if found.unfinished else []

@@ -6,13 +6,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from ..child import run_in_child
 from ..database_reading import report_on
-from ..database_record import DatabaseRecord
+from ..database_record import DatabaseRecord, misfits_of_record
 from ..errors import CacheError, InputError, InUseError, LgsfmError, NewerVersionError, in_short
-from ..files import misfits, read_json_strictly
+from ..files import read_json_strictly
 from ..healing import are_second_looks
 from ..manifest import changed_since
 from ..mapping.folder import changed_files, written_files
@@ -181,8 +181,8 @@ def _problem_of_pairs(path: Path) -> str:
 
 
 def _problem_of_database_record(path: Path) -> str:
-    known, hints = read_json_strictly(path), get_type_hints(DatabaseRecord)
-    return _in_words(misfits(known, hints)) if known.keys() & hints else WRONG_TYPES
+    known = read_json_strictly(path)
+    return _in_words(misfits_of_record(known)) if known.keys() & DatabaseRecord.__dataclass_fields__ else WRONG_TYPES
 
 
 def _record(workspace: Workspace, path: Path, problem_of: Callable[[Path], str]) -> Finding:

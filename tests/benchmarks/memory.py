@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 import pycolmap
 
+from lgsfm.mapping.folder import record_models
 from lgsfm.rendering import render_wall
 
 SIZE = (320, 240)  # (width, height) [px]
@@ -131,6 +132,9 @@ def run_count(arguments: argparse.Namespace, count: int, before: tuple[int, dict
     for stage in arguments.stages:
         if stage in READING and not (output / "sparse" / "0").exists():
             write_model(output / "sparse" / "0", count)
+            record_models(output / "sparse")
+        if stage == "verify":
+            (output / "manifest.json").unlink(missing_ok=True)  # it tells of the model that was not made up
         begun = time.monotonic()
         peaks[stage] = peak = measured(command_of(stage, photos, output, arguments), arguments.folder / "said.txt")
         growth = ""
