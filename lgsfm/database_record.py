@@ -112,7 +112,7 @@ class DatabaseRecord:
         is_of_this_version = set(cls.__dataclass_fields__) - set(known) <= {"checksum_of_data"}
         if not is_of_this_version or set(known) - set(cls.__dataclass_fields__):
             return cls()
-        return cls(**known) if _can_be_used(known) else cls()
+        return cls() if misfits_of_record(known) else cls(**known)
 
     def brought_up_to_date(
         self,
@@ -192,11 +192,9 @@ def misfits_of_record(known: Mapping[str, Any]) -> list[str]:
     pairs = list[tuple[str, str]]
     hints = {**get_type_hints(DatabaseRecord), "finer": pairs, "dropped": pairs, "flags": Flags}
     wrong = misfits(known, hints)
-    return wrong if "made" in wrong or known_parts(known.get("made", {})) else [*wrong, "made"]
-
-
-def _can_be_used(known: Mapping[str, Any]) -> bool:
-    """Whether all that a record says is of the types that it is read as."""
-    if misfits_of_record(known):
-        return False
-    return not known["fingerprint"] or set(known["report"]) == {each.name for each in fields(DatabaseReport)}
+    if "made" not in wrong and not known_parts(known.get("made", {})):
+        wrong.append("made")
+    numbers = {each.name for each in fields(DatabaseReport)}
+    if "report" not in wrong and known.get("fingerprint") and set(known.get("report", numbers)) != numbers:
+        wrong.append("report")
+    return wrong

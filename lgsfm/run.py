@@ -346,13 +346,13 @@ class Run:
 
     def _follow_database(self) -> None:
         """Takes over the choices that the database was made with: they are what the models will be of."""
-        known = read_json(self.workspace.database_identity)
-        if not known or not self.workspace.database.is_file():
+        known = DatabaseRecord.read(self.workspace.database_identity)
+        if not known.identity or not self.workspace.database.is_file():
             raise InputError(f"There is no finished database in {self.workspace.root}. Run `lgsfm database`.")
-        self.made = known.get("made", self.made)
-        others = self.settings.differing_from(known.get("flags", self.settings.flags))
+        self.made = known.made
+        others = self.settings.differing_from(known.flags)
         file = self.settings.cameras.cameras
-        is_same = "cameras" in others or not known.get("rules") or rules_digest(file) in ("", known["rules"])
+        is_same = "cameras" in others or not known.rules or rules_digest(file) in ("", known.rules)
         edited = {} if is_same else {"cameras": f"{file} as it was then"}
         if others or edited:
             self.observer.say(self.settings.difference_in_words({**others, **edited}))

@@ -80,7 +80,8 @@ class Workspace:
         _refuse_ways_out(root)
         workspace = cls(root)
         foreign = [path.name for path in (workspace.database, workspace.sparse) if path.exists()]
-        if foreign and not workspace.options.exists():
+        is_ours = workspace.options.exists() or workspace.database_identity.exists() or workspace.stores()
+        if foreign and not is_ours:
             raise InputError(
                 f"The output folder {root} holds {' and '.join(foreign)} of another program, which would be "
                 "overwritten. Choose another folder with -o."

@@ -194,3 +194,14 @@ def test_the_lock_of_a_killed_process_is_free_though_its_number_lives_on(tmp_pat
     holder.communicate()
     (tmp_path / ".lock").write_text(str(os.getpid()))  # as if the system had given the number to another process
     Workspace(tmp_path).lock().close()
+
+
+@pytest.mark.parametrize("name", ["options.json", "database.json", "features-sift-0.h5"])
+def test_a_folder_is_known_as_ours_by_any_file_of_ours(tmp_path: Path, name: str) -> None:
+    """Of a run whose options were damaged and removed, say."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "database.db").touch()
+    with pytest.raises(InputError, match=r"holds database\.db of another program"):
+        Workspace.open(tmp_path / "out", tmp_path)
+    (tmp_path / "out" / name).touch()
+    assert Workspace.open(tmp_path / "out", tmp_path).root == tmp_path / "out"
