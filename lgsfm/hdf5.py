@@ -67,6 +67,7 @@ HASH_DIGITS = 32
 WAIT_S, SAY_AFTER_S, TRY_EACH_S = 10.0, 1.0, 0.05  # for another process to close a file
 MAX_DEPTH = 100  # of folders of photos; deeper ones are a circle
 COMPLETE = "complete"  # attribute of a finished entry: the hash of all that is in it
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 NO_RESERVING = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.ESPIPE)
 READING_ERRORS = (  # h5py raises all of these for damage, and of what it returns, numpy
     OSError,
@@ -108,7 +109,7 @@ def open_file(path: Path, mode: str) -> h5py.File:
         raise CacheError(f"{path} cannot be opened: {one_line(exc)}. {remedy(exc)}") from exc
     except (OSError, RuntimeError, ValueError) as exc:
         if isinstance(exc, OSError) and exc.errno is not None:  # the system's trouble (no locks), not the file's
-            has_no_locks = exc.errno in (errno.ENOLCK, errno.ENOSYS)
+            has_no_locks = exc.errno in NO_LOCKS
             hint = "Set HDF5_USE_FILE_LOCKING=FALSE." if has_no_locks else remedy(exc)
             raise CacheError(f"{path} cannot be opened: {one_line(exc)}. {hint}") from exc
         if mode == "r":

@@ -134,13 +134,13 @@ def test_commands_beside_a_run_with_other_options_answer_of_the_model_that_is_th
     monkeypatch.setattr(hdf5, "WAIT_S", 0.2)
     with halted(stage, alone.images, output, tmp_path, "--max-keypoints", "700") as (first, go):
         ended = {name: run(*words) for name, words in commands_on(output, tmp_path).items()}
-        for name, each in ended.items():
-            print("=====", name, each.code, each.out[-400:], each.err[-500:])
         model = files_of(output / "sparse")
         go.touch()
         assert first.end().code == 0, first.said
     for name, each in ended.items():
         assert_clear(name, each)
+    assert {name for name, each in ended.items() if each.code} == {"manifest", "prune"}  # of a run that is over
+    assert ended["doctor"].out.startswith(f"Registered {NUM_PHOTOS} of {NUM_PHOTOS} photos in the best model.")
     assert model == files_of(alone.output / "sparse")
     assert run("cache", "verify", output).code == 0
     back = run_process("reconstruct", alone.images, "-o", output, *SMALL)

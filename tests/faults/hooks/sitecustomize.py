@@ -7,8 +7,8 @@ stage a run is in and which entries it has been told are finished, whatever beco
 FAULTS_LEDGER         file that lines are appended to
 FAULTS_PAUSE_S        the longest pause; 0 or unset: none
 FAULTS_SNAPSHOT       snapshots of the mapper after so many images
-FAULTS_HALT           "extract:2": stands still in this stage after so many photos or pairs (of extract, match), or
-                      calls of COLMAP (of database, map), and says so in the ledger, until the file FAULTS_GO is there
+FAULTS_HALT           "extract:2": stands still in this stage after so many photos or pairs (extract, match) or calls of
+                      COLMAP (database, map), and says so in the ledger, until the file FAULTS_GO is there
 FAULTS_CHILD          "target:fault": this fault once a child process has loaded COLMAP: abort, segfault, hang or kill
 """
 
