@@ -17,6 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ..cameras import PIXEL_CENTRE
 from ..errors import InputError
 from ..finished import FinishedRun
 from ..matching import current_pairs
@@ -40,6 +41,7 @@ def write_hloc(scene: Scene, folder: Path, options: Options, observer: Observer)
         with h5py.File(folder / "features.h5", "w") as file:
             for done, name in enumerate(names):
                 found = features[name]
+                _check_of_model(scene, name, found.keypoints)
                 counts[name] = len(found)
                 group = file.create_group(name)
                 group.create_dataset("keypoints", data=found.keypoints).attrs["uncertainty"] = 1.0
@@ -61,6 +63,19 @@ def write_hloc(scene: Scene, folder: Path, options: Options, observer: Observer)
     for path in (scene.workspace.sparse / str(scene.number)).glob("*.bin"):
         shutil.copyfile(path, folder / "sfm" / path.name)
     return _notes(scene, counts, names)
+
+
+def _check_of_model(scene: Scene, name: str, keypoints: np.ndarray) -> None:
+    """Raises `InputError` if the model has other keypoints in a photo than the features that would go with it."""
+    image = scene.model.find_image_with_name(name)
+    if image is None:
+        return
+    there = np.array([point.xy for point in image.points2D]).reshape(-1, 2)[: len(keypoints)]  # then of a finer look
+    if there.shape != keypoints.shape or not np.allclose(there - PIXEL_CENTRE, keypoints, atol=0.01):
+        raise InputError(
+            f"The model in {scene.workspace.sparse} is not of the features that belong to the database now ({name}): a "
+            "later run with other options is at work, or was interrupted. Complete it, and export then."
+        )
 
 
 def _notes(scene: Scene, counts: dict[str, int], names: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from started import SMALL, Started, started, wait_until
 
 from lgsfm import hdf5
 
+pytestmark = pytest.mark.slow  # each of some ten processes
 HOOKS = Path(__file__).resolve().parent.parent / "faults" / "hooks"
 NUM_PHOTOS = 5
 FIRST, SECOND = views(0, 1)
@@ -95,9 +96,7 @@ ANSWERED = {
 WRITTEN = {"extract": "features-sift-", "match": "matches-nearest-"}  # what is being written in these stages
 
 
-@pytest.mark.parametrize(
-    "stage", ["extract", *(pytest.param(name, marks=pytest.mark.slow) for name in ("match", "database", "map"))]
-)
+@pytest.mark.parametrize("stage", list(ANSWERED))
 def test_commands_beside_a_first_run_answer_or_say_why_not(
     alone: Alone, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +124,6 @@ def test_commands_beside_a_first_run_answer_or_say_why_not(
     assert_as_alone(output, alone)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["extract", "map"])
 def test_commands_beside_a_run_with_other_options_answer_of_the_model_that_is_there(
     alone: Alone, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
@@ -139,7 +137,11 @@ def test_commands_beside_a_run_with_other_options_answer_of_the_model_that_is_th
         assert first.end().code == 0, first.said
     for name, each in ended.items():
         assert_clear(name, each)
-    assert {name for name, each in ended.items() if each.code} == {"manifest", "prune"}  # of a run that is over
+    wanted = {"manifest", "prune"}  # of a run that is over
+    if stage == "map":  # the features that belong to the database are not those of the model any more
+        wanted.add("hloc")
+        assert "is not of the features that belong to the database now" in ended["hloc"].err
+    assert {name for name, each in ended.items() if each.code} == wanted
     assert ended["doctor"].out.startswith(f"Registered {NUM_PHOTOS} of {NUM_PHOTOS} photos in the best model.")
     assert model == files_of(alone.output / "sparse")
     assert run("cache", "verify", output).code == 0
