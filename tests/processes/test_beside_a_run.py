@@ -130,7 +130,7 @@ def test_commands_beside_a_run_with_other_options_answer_of_the_model_that_is_th
 ) -> None:
     output = shutil.copytree(alone.output, tmp_path / "out")
     monkeypatch.setattr(hdf5, "WAIT_S", 0.2)
-    with halted(stage, alone.images, output, tmp_path, "--max-keypoints", "700") as (first, go):
+    with halted(stage, alone.images, output, tmp_path, "--max-edge-px", "480") as (first, go):
         ended = {name: run(*words) for name, words in commands_on(output, tmp_path).items()}
         model = files_of(output / "sparse")
         go.touch()
