@@ -124,9 +124,16 @@ def test_other_troubles_of_a_network_are_not_taken_for_it(folder):
         extractor.extract(read_photo(folder / "a.png"))
 
 
-@pytest.mark.parametrize(("code", "kind"), [(-4, MemoryShortageError), (-215, cv2.error)])
-def test_sift_says_that_memory_is_short(folder, monkeypatch, code, kind):
-    error = cv2.error("Failed to allocate 123 bytes")
+@pytest.mark.parametrize(
+    ("text", "code", "kind"),
+    [
+        ("Failed to allocate 123 bytes", -4, MemoryShortageError),
+        ("std::bad_alloc", 0, MemoryShortageError),
+        ("an assertion of OpenCV's", -215, cv2.error),
+    ],
+)
+def test_sift_says_that_memory_is_short(folder, monkeypatch, text, code, kind):
+    error = cv2.error(text)
     error.code = code
     monkeypatch.setattr(cv2.SIFT, "create", lambda **options: SimpleNamespace(detectAndCompute=failing(error)))
     with pytest.raises(kind):
@@ -153,10 +160,29 @@ def test_a_pair_that_does_not_fit_is_named(monkeypatch, matcher, error):
         match_features({"a.jpg": made_up(8), "b.jpg": made_up(9)}, [("a.jpg", "b.jpg")], made, {}, batch_size=1)
 
 
-def test_the_command_line_explains_what_no_component_does(monkeypatch, capsys):
-    monkeypatch.setattr("lgsfm.cli._run", failing(MemoryError()))
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), "Error: Not enough memory for this command. Nothing finished before is lost"),
+        (
+            ImportError("liba.so: failed to map segment from shared object", name="networkx"),
+            "Error: Not enough memory for loading networkx (liba.so: failed to map segment from shared object).",
+        ),
+        (RuntimeError("can't start new thread"), "Error: Not enough memory for this command (can't start new thread)."),
+    ],
+)
+def test_the_command_line_explains_what_no_component_does(monkeypatch, capsys, error, told):
+    monkeypatch.setattr("lgsfm.cli._run", failing(error))
     assert main(["doctor", "out"]) == 1
-    assert "Not enough memory" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(told)
+    assert "--max-edge-px" in said
+
+
+def test_the_command_line_explains_no_other_error_by_it(monkeypatch):
+    monkeypatch.setattr("lgsfm.cli._run", failing(ImportError("No module named 'networkx'", name="networkx")))
+    with pytest.raises(ImportError):
+        main(["doctor", "out"])
 
 
 # --------------------------------------------------------------------------------- for real

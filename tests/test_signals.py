@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cli_helpers import Ran, python_path
 
+from lgsfm import errors
 from lgsfm.errors import is_memory_shortage, lacks_memory, no_memory_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no signals")
@@ -134,6 +135,14 @@ def test_handlers_that_were_there_stay(tmp_path: Path) -> None:
 )
 def test_want_of_memory_is_told_from_other_errors(error: Exception, is_short: bool) -> None:
     assert is_memory_shortage(error) is is_short
+
+
+def test_an_error_that_python_could_not_even_make_is_one_where_there_is_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(errors, "PROBE_BYTES", 1 << 62)
+    assert is_memory_shortage(SystemError("error return without exception set"))
+    assert not is_memory_shortage(ValueError("error return without exception set"))
 
 
 def test_what_lacked_memory_is_named() -> None:
