@@ -49,24 +49,24 @@ class FinishedRun:
     @cached_property
     def features(self) -> FeatureStore:
         """The features of the last command."""
-        return FeatureStore(self._existing(self._features_path, "extract"))
+        return FeatureStore(self._existing(self._features_path))
 
     @cached_property
     def matches(self) -> MatchStore:
         """The matches of the last command."""
         if "matcher" not in self.options:
-            raise InputError(f"There are no matches in {self.workspace.root}. Run `lgsfm match`.")
-        return MatchStore(self._existing(self.workspace.matches(self.options["matcher"], self._features_path), "match"))
+            raise InputError(f"There are no matches in {self.workspace.root}. Run `{self.workspace.command()}`.")
+        return MatchStore(self._existing(self.workspace.matches(self.options["matcher"], self._features_path)))
 
     @property
     def _features_path(self) -> Path:
         if "extractor" not in self.options:
-            raise InputError(f"There are no features in {self.workspace.root}. Run `lgsfm extract`.")
+            raise InputError(f"There are no features in {self.workspace.root}. Run `{self.workspace.command()}`.")
         return self.workspace.features(self.options["extractor"])
 
-    def _existing(self, path: Path, stage: str) -> Path:
+    def _existing(self, path: Path) -> Path:
         if not path.is_file():
-            raise InputError(f"There is no {path.name} in {self.workspace.root}. Run `lgsfm {stage}`.")
+            raise InputError(f"There is no {path.name} in {self.workspace.root}. Run `{self.workspace.command()}`.")
         return path
 
     def name_of(self, text: str) -> str:

@@ -12,7 +12,7 @@ from .pairing import AUTO_EXHAUSTIVE, PairOptions
 from .pairing.files import split_methods
 from .registry import component_class
 
-__all__ = ["REMEDIES", "command"]
+__all__ = ["REMEDIES", "command", "reconstruct_command"]
 
 QUALITIES = tuple(ExtractorOptions.presets)
 WITH_NEIGHBORS = ("covisibility", "retrieval", "spatial")  # methods of selecting pairs that --neighbors speaks to
@@ -79,8 +79,13 @@ def command(remedies: Iterable[str], image_dir: str, output: str, flags: Flags, 
         new |= REMEDIES[remedy](flags, num_images)
     if not new:
         return ""
+    return reconstruct_command(image_dir, output, {**flags, **new})
+
+
+def reconstruct_command(image_dir: str, output: str, flags: Flags) -> str:
+    """`lgsfm reconstruct` in full, as a shell takes it."""
     words = ["lgsfm", "reconstruct", image_dir, "-o", output]
-    for name, value in {**flags, **new}.items():
+    for name, value in flags.items():
         flag = f"--{name.replace('_', '-')}"
         if value is False:
             words.append(f"--no-{flag[2:]}")

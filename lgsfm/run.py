@@ -348,7 +348,7 @@ class Run:
         """Takes over the choices that the database was made with: they are what the models will be of."""
         known = DatabaseRecord.read(self.workspace.database_identity)
         if not known.identity or not self.workspace.database.is_file():
-            raise InputError(f"There is no finished database in {self.workspace.root}. Run `lgsfm database`.")
+            raise InputError(f"{self.workspace.root} has no finished database. Run `{self.workspace.command()}`.")
         self.made = known.made
         others = self.settings.differing_from(known.flags)
         file = self.settings.cameras.cameras

@@ -36,6 +36,7 @@ from .errors import CacheError, InputError, InUseError
 from .files import clear_partial_files, read_json_strictly
 from .options import digest
 from .records import known_options
+from .remedies import reconstruct_command
 from .store import FORMAT
 from .summary import MODEL_FIELDS, read_summary
 
@@ -249,6 +250,12 @@ class Workspace:
                 "it; the next run makes it again."
             )
         return found
+
+    def command(self) -> str:
+        """The command that goes on with the last run here, or begins one, in full."""
+        known = self.recorded_image_dir()
+        images = "IMAGES" if str(known) == UNKNOWN_PHOTOS else str(known)
+        return reconstruct_command(images, str(self.root), self.recorded_flags())
 
     def recorded_flags(self) -> dict[str, Any]:
         """The flags of the last command, {} if there was none."""

@@ -102,7 +102,8 @@ def open_scene(output: Path, number: int = 0, image_dir: Path | None = None) -> 
     folders = workspace.sparse.iterdir() if workspace.sparse.is_dir() else ()
     numbers = sorted(int(path.name) for path in folders if path.name.isdecimal())
     if number not in numbers:
-        there = f"there are {', '.join(map(str, numbers))}" if numbers else "there is none; run `lgsfm reconstruct`"
+        advice = f"there is none; run `{workspace.command()}`"
+        there = f"there are {', '.join(map(str, numbers))}" if numbers else advice
         raise InputError(f"There is no model {number} in {workspace.sparse}: {there}.")
     if image_dir is not None and not Path(image_dir).is_dir():
         raise InputError(f"There is no folder '{image_dir}'. Name that of the photos.")

@@ -108,7 +108,9 @@ def prune(output: str | Path, *, is_dry: bool = True, report: Report | None = No
     with _locked(output) as (workspace, log):
         current = current_stores(workspace)
         if not current:
-            raise InputError(f"{workspace.root} does not say what the last run was made with. Run `lgsfm reconstruct`.")
+            raise InputError(
+                f"{workspace.root} does not say what the last run was made with. Run `{workspace.command()}`."
+            )
         actions = []
         for path in leftovers(workspace):
             actions.append(Action(name_of(workspace, path), "left over", size_of(path)))

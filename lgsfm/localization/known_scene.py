@@ -45,7 +45,9 @@ class KnownScene:
         self.run = run
         self.folder = run.workspace.sparse / "0"
         if not self.folder.is_dir():
-            raise InputError(f"There is no model in {run.workspace.root} to locate photos in. Run `lgsfm map`.")
+            raise InputError(
+                f"There is no model in {run.workspace.root} to locate photos in. Run `{run.workspace.command()}`."
+            )
         self.model: pycolmap.Reconstruction = read_reconstruction(self.folder)
         images = [self.model.image(number) for number in self.model.reg_image_ids()]
         self.images = {image.name: image for image in sorted(images, key=lambda image: image.name)}
@@ -80,7 +82,7 @@ class KnownScene:
     def _other_features(self, name: str) -> InputError:
         return InputError(
             f"The model in {self.folder} was not made of the features of the last command there: they differ for "
-            f"{name}. Run `lgsfm reconstruct` again."
+            f"{name}. Run `{self.run.workspace.command()}` again."
         )
 
     def observed(self, matches: Mapping[str, Matches]) -> tuple[np.ndarray, np.ndarray]:
