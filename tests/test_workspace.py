@@ -165,6 +165,20 @@ def test_no_command_reads_or_writes_through_a_link_of_a_strangers_folder(
     assert files_of(tmp_path / "elsewhere") == {"features.h5": hashlib.sha256(b"some bytes" * 1000).hexdigest()}
 
 
+def test_the_command_that_goes_on_with_a_run_is_told_in_full(tmp_path: Path) -> None:
+    out = Workspace(tmp_path / "my out")
+    out.root.mkdir()
+    out.options.write_text('{"flags": {"features": "sift", "max_keypoints": 1500, "deterministic": true}}')
+    assert out.command() == (
+        f"lgsfm reconstruct IMAGES -o '{out.root}' --features sift --max-keypoints 1500 --deterministic"
+    )
+    out.summary.write_text(f'{{"image_dir": "{tmp_path}"}}')
+    ended = run("localize", out.root, tmp_path / "a.jpg")
+    assert ended.code == 1
+    assert f"There is no model in {out.root} to locate photos in. Run `{out.command()}`." in ended.err
+    assert f"lgsfm reconstruct {tmp_path} -o" in ended.err
+
+
 def test_what_runs_write_is_known_as_theirs(tmp_path: Path) -> None:
     own = Workspace(tmp_path / "out")
     for name in ("database.db", "sparse/0/images.bin", "features-sift-0.h5", ".lock", "../out/summary.json"):
