@@ -32,6 +32,7 @@ __all__ = [
 
 IMAGE_SUFFIXES = PLAIN_SUFFIXES | EXTRA_SUFFIXES.keys()
 _ARCHIVE_SUFFIXES = frozenset((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"))
+MOST_NAMED = 20  # of names that cannot be used
 _log = logging.getLogger(__name__)
 
 
@@ -59,12 +60,7 @@ def list_images(folder: Path) -> list[str]:
     others = Counter(_suffix(name) for name in names if _suffix(name) not in IMAGE_SUFFIXES)
     if not images:
         raise InputError(_no_images(folder, others))
-    for name in images:
-        # tab and newline separate names in the pair file, others control the terminals that show names
-        if _has_control_character(name):
-            raise InputError(f"The name of {name!r} in '{folder}' has a control character. Rename the file.")
-        if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python reads bytes that are not UTF-8
-            raise InputError(f"The name of {name!r} in '{folder}' is not UTF-8. Rename the file.")
+    _check_names(images, folder)
     images = _without_doubles(images, folder)
     _check_libraries(images, folder)
     return images
@@ -98,6 +94,19 @@ def _check_libraries(names: list[str], folder: Path) -> None:
     if len(unread) == len(names):
         raise InputError(f"{text}. Or convert the photos to JPEG.")
     _log.warning("%s", text)
+
+
+def _check_names(names: list[str], folder: Path) -> None:
+    """Raises `InputError` if names cannot be used; it tells of all of them at once, so that one renaming will do."""
+    wrong = {
+        # tab and newline separate names in the pair file, others control the terminals that show names
+        "a control character": [name for name in names if _has_control_character(name)],
+        # how Python reads such bytes
+        "bytes that are not UTF-8": [name for name in names if any("\ud800" <= each <= "\udfff" for each in name)],
+    }
+    parts = [f"{in_short(map(repr, found), MOST_NAMED)} with {what}" for what, found in wrong.items() if found]
+    if parts:
+        raise InputError(f"Names of photos in '{folder}' cannot be used: {'; '.join(parts)}. Rename the files.")
 
 
 def image_path(folder: Path | str, name: str) -> Path:

@@ -87,6 +87,18 @@ def test_names_that_control_terminals_are_refused_and_shown_harmless(tmp_path, l
     assert letter not in str(caught.value)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_all_names_that_cannot_be_used_are_told_at_once(tmp_path):
+    for name in ("a\nb.jpg", "c\td.jpg", "\udce4.jpg", "fine.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        list_images(tmp_path)
+    assert str(caught.value) == (
+        f"Names of photos in '{tmp_path}' cannot be used: 'a\\nb.jpg', 'c\\td.jpg' with a control character; "
+        "'\\udce4.jpg' with bytes that are not UTF-8. Rename the files."
+    )
+
+
 @pytest.mark.parametrize(
     "name",
     [
