@@ -34,6 +34,7 @@ from .matching import MatchingReport, current_pairs, match_features
 from .observer import Observer
 from .options import digest
 from .pairing import Collection, check_choice, read_pairs, select, voting_pairs, write_pairs
+from .rigs import check_rigs, split_by_rig
 from .settings import Settings, choose_features, stages_of
 from .store import FeatureStore, MatchStore, digest_of
 from .summary import Summary, Tally
@@ -117,6 +118,8 @@ class Run:
             check_choice(self.settings.pairs, self.names, image_dir=self.image_dir)
         if first != "map":
             group_cameras(self.image_dir, self.names, self.settings.cameras, skip_unreadable=True)
+        if self.settings.mapping.rig:
+            check_rigs(Path(self.settings.mapping.rig), self.names)
         if first == "extract":
             _ = self.masks
 
@@ -266,6 +269,7 @@ class Run:
             wanted = sorted({*selected, *looks.pairs})
             current = current_pairs(features, wanted, matches)
             groups = group_cameras(self.image_dir, names, self.settings.cameras)
+            groups = split_by_rig(groups, self.settings.mapping.rig)
             self.summary.cameras = [group.row(self.settings.cameras.camera_model) for group in groups]
             update = DatabaseUpdate(self.workspace, self.settings, features, matches, finer)
             record, pairs, kept = update.apply(groups, current, self._identities())

@@ -31,6 +31,7 @@ LAYERS = [
     {"database_record", "healing", "remedies"},
     {"extraction", "upright", "pairing", "matching", "database", "mapping"},  # the stages
     {"evaluation", "two_view"},
+    {"rigs"},
     {"batches", "focal", "camera_groups", "layers", "view_graph"},  # what serves them
     {"camera_rules", "records"},
     {"cameras", "drawing", "epipolar", "video"},

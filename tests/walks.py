@@ -39,7 +39,10 @@ class Walk:
 
     def frame(self, i: int) -> np.ndarray:
         """(h, w, 3) uint8 BGR."""
-        rotation, centre = self.pose(i)
+        return self.seen_from(*self.pose(i))
+
+    def seen_from(self, rotation: np.ndarray, centre: np.ndarray) -> np.ndarray:
+        """(h, w, 3) uint8 of a camera, see `pose`."""
         camera = np.array([[FOCAL_PX, 0, SIZE[0] / 2 - 0.5], [0, FOCAL_PX, SIZE[1] / 2 - 0.5], [0, 0, 1]])
         picture = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
         for (left, top, width, height, depth), texture in zip(PANELS, self.textures, strict=True):

@@ -13,7 +13,7 @@ from ..settings import ComponentSettings, Flag, flag_fields
 
 __all__ = ["PRESET_FLAGS", "add_flags", "add_options", "folder", "given_flags", "given_options"]
 
-FILE_FLAGS = {"camera_mask", "cameras", "covisibility_model", "masks"}
+FILE_FLAGS = {"camera_mask", "cameras", "covisibility_model", "masks", "rig"}
 PRESET_FLAGS = {name for preset in ExtractorOptions.presets.values() for name in preset}
 
 
