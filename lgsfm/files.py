@@ -29,6 +29,7 @@ __all__ = [
     "replace_folder",
     "sync_file",
     "sync_folder",
+    "write_bytes",
     "write_json",
     "write_text",
 ]
@@ -57,6 +58,21 @@ def write_text(path: Path, text: str) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise CacheError(f"{path} cannot be written: {exc.strerror}. {remedy(exc)}") from exc
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a picture as a whole; until then it is hidden, and no photo of the folder. Raises `CacheError`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "xb") as file:
+            file.write(data)
+        sync_file(temporary)
+        os.replace(temporary, path)
+    except OSError as exc:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the folder and the disk space.") from exc
 
 
 def make_folder_of(path: Path) -> None:

@@ -24,6 +24,7 @@ from .masks import MaskOptions
 from .matchers import Matcher
 from .options import Options, option
 from .pairing import PairOptions
+from .panoramas import PanoramaOptions
 from .registry import available, component_class, component_classes
 from .retrievers import Retriever, looks_at_photos
 from .two_view import TwoViewOptions
@@ -229,6 +230,7 @@ class Settings(ComponentSettings):
 
     run: RunOptions
     video: FrameOptions
+    panoramas: PanoramaOptions
     masks: MaskOptions
     pairs: PairOptions
     cameras: CameraOptions

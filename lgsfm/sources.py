@@ -1,4 +1,4 @@
-"""What a run reads: a folder of photos as it is, or the frames of a video, which are taken from it first."""
+"""What a run reads: a folder of photos as it is, or what is made of the input first: frames of a video, views."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .errors import InputError
 from .observer import Observer
+from .panoramas import CAMERAS, RIG, split_panoramas
 from .settings import Settings
 from .video import FrameOptions, Frames, extract_frames, frames_in, is_video, stem_of
 from .workspace import Workspace, default_output
@@ -28,7 +29,10 @@ class Source:
 def open_source(
     source: Path, output: Path | None, settings: Settings, observer: Observer, *, is_continued: bool = False
 ) -> Source:
-    """The photos that an input leads to. Of a video, frames are taken into ``frames`` in the output folder.
+    """The photos that an input leads to.
+
+    Of a video, frames are taken into ``frames`` in the output folder; of panoramas, if these are said to be some, views
+    into ``views``.
 
     Args:
         source: folder of photos, or a video.
@@ -46,7 +50,13 @@ def open_source(
         asked = [field.name for field, _ in FrameOptions.fields() if field.name in settings.flags]
         if asked and not is_continued:
             raise InputError(f"--{asked[0].replace('_', '-')} is for videos, and {source} is none.")
-        return Source(source, output, settings)
+        return (
+            _of_panoramas(source, output, settings, observer)
+            if settings.panoramas.panoramas
+            else Source(source, output, settings)
+        )
+    if settings.panoramas.panoramas:
+        raise InputError("--panoramas is for photos. Take frames first: lgsfm frames VIDEO -o FOLDER.")
     root = output or default_output(source)
     workspace = Workspace.open(root, source)
     with workspace.lock():
@@ -61,6 +71,28 @@ def open_source(
     if "pairs" not in settings.flags:
         settings = settings.changed({"pairs": VIDEO_PAIRS})
     return Source(workspace.frames, root, settings)
+
+
+def _of_panoramas(source: Path, output: Path | None, settings: Settings, observer: Observer) -> Source:
+    """The views of panoramas, in ``views`` in the output folder, and choices that say how their cameras stand."""
+    root = output or default_output(source)
+    workspace = Workspace.open(root, source)
+    own = {"rig": workspace.views / RIG, "cameras": workspace.views / CAMERAS}
+    for flag, path in own.items():
+        if settings.flags.get(flag, str(path.resolve())) != str(path.resolve()):
+            raise InputError(
+                f"--panoramas and --{flag} exclude each other: the cameras of the views are known exactly."
+            )
+    with workspace.lock():
+        views = split_panoramas(source, workspace.views, settings.panoramas, observer.progress("panoramas"))
+    observer.say(
+        f"Panoramas: {views.num_panoramas}, {settings.panoramas.panorama_views} views each, in {views.folder} "
+        f"({views.rendered} split now)."
+    )
+    known = {flag: str(path.resolve()) for flag, path in own.items()}
+    fixed = {} if "principal_point" in settings.flags else {"principal_point": "fixed"}
+    upright = {} if "upright" in settings.flags else {"upright": "exif"}
+    return Source(views.folder, root, settings.changed({**known, **fixed, **upright}))
 
 
 def in_words(frames: Frames) -> list[str]:

@@ -1,6 +1,7 @@
 """The output folder: what lies where, and who may write.
 
 OUT/frames/                           frames of a video, if that is what was given
+OUT/views/                            views of panoramas
 OUT/features-<extractor>-<hash>.h5    hash of extractor, options, weights
 OUT/upright.json                      photos that lie on their side, as the others see it
 OUT/pairs.txt                         one pair per line
@@ -45,7 +46,7 @@ __all__ = ["Workspace", "default_output"]
 # How the names begin of what is written
 WRITTEN = (
     *("features-", "frames", "matches-", "prematches-", "database.", "sparse", "colmap.log", ".lock", "replaced"),
-    *("manifest.", "options.", "pairs.", "report.", "second-looks.", "summary.", "upright."),
+    *("manifest.", "options.", "pairs.", "report.", "second-looks.", "summary.", "upright.", "views"),
 )
 EXPORTS = "export"  # the folder of exports, see `lgsfm.exporting`
 UNFINISHED = ".partial"
@@ -146,6 +147,11 @@ class Workspace:
     def frames(self) -> Path:
         """The frames of a video, if that is what the run is over."""
         return self.root / "frames"
+
+    @property
+    def views(self) -> Path:
+        """The views of panoramas, if these were given."""
+        return self.root / "views"
 
     @property
     def upright(self) -> Path:

@@ -34,7 +34,7 @@ LAYERS = [
     {"rigs"},
     {"batches", "focal", "camera_groups", "layers", "view_graph"},  # what serves them
     {"camera_rules", "records"},
-    {"cameras", "drawing", "epipolar", "video"},
+    {"cameras", "drawing", "epipolar", "panoramas", "video"},
     {"salvage"},
     {"registry", "store", "child", "poses", "files", "background", "machine", "masks", "rendering"},
     {"database_reading", "hdf5", "model_files", "silence"},
@@ -65,6 +65,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
         "extractors.sift",
         "estimators.opencv",
         "drawing",
+        "panoramas",
         "rendering",
         "report.pictures",
         "video",

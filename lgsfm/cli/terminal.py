@@ -22,6 +22,7 @@ __all__ = ["AboveBars", "PrintableFormatter", "PrintableStream", "Terminal", "pr
 UNITS = {
     "look": "frame",
     "frames": "frame",
+    "panoramas": "photo",
     "extract": "photo",
     "pairs": "pair",
     "match": "pair",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CacheError, InputError
-from ..files import fits, read_json, sync_file, write_json
+from ..files import fits, read_json, write_bytes, write_json
 from ..image_files import open_file
 from ..images import file_digest
 from ..input_kinds import kind_of
@@ -153,25 +153,12 @@ def _write(video: Path, folder: Path, rows: list[dict[str, Any]], progress: Prog
     with Clip(video) as clip:
         while done < len(todo) and clip.next_frame():
             if name := todo.get(clip.index):
-                _replace(folder / name, clip.jpeg(JPEG_QUALITY))
+                write_bytes(folder / name, clip.jpeg(JPEG_QUALITY))
                 done += 1
                 if progress:
                     progress(done, len(todo))
     if done < len(todo):
         raise InputError(f"{video}: frames that could be decoded before cannot be now. Is the file being changed?")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")  # hidden: no run takes it for a photo
-    try:
-        temporary.unlink(missing_ok=True)
-        with open(temporary, "xb") as file:
-            file.write(data)
-        sync_file(temporary)
-        os.replace(temporary, path)
-    except OSError as exc:
-        temporary.unlink(missing_ok=True)
-        raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the folder and the disk space.") from exc
 
 
 def _make_folder(folder: Path) -> None:
