@@ -78,8 +78,8 @@ def read_manifest(output: Path) -> dict[str, Any]:
     if not path.exists():
         raise InputError(
             f"'{output}' has no {path.name}: it is no output folder of lgsfm, of an older version, the last run in it "
-            "is not over or was interrupted, or `lgsfm cache` removed something. The same command again writes it, and keeps what is "
-            "finished."
+            "is not over or was interrupted, or `lgsfm cache` removed something. The same command again writes it, and "
+            "keeps what is finished."
         )
     found = read_json(path)
     if found.get("format", FORMAT) != FORMAT:

@@ -292,6 +292,8 @@ class Run:
 
     def make_models(self, folder: Path) -> tuple[list[ModelSummary], ReconstructionError | None]:
         """Models of the database in a folder, in the place of those there; without any, what the mapper failed of."""
+        is_first = folder == self.workspace.sparse and bool(self.workspace.kept_fields())
+        before = self.summary.num_reg_images if is_first else 0
         with self._stage("map"):
             self.summary.mapper = self.settings.mapping.mapper
             try:
@@ -301,7 +303,7 @@ class Run:
                     folder,
                     self.settings.mapping,
                     is_resumable=not self.settings.run.deterministic,
-                    former_images=self._former_images() if folder == self.workspace.sparse else 0,
+                    former_images=before if before <= len(self.names) else 0,
                     log_path=self.workspace.log,
                     progress=self.observer.progress("map"),
                 )
@@ -329,11 +331,6 @@ class Run:
         for note in [*doubts, *mapping_notes(self.settings.mapping, models)]:
             self.observer.say(note)
         return models
-
-    def _former_images(self) -> int:
-        """Registered images of the best model that is there, if that many could be registered again."""
-        before = self.summary.num_reg_images if self.workspace.kept_fields() else 0
-        return before if before <= len(self.names) else 0
 
     def _evidence(self, models: list[ModelSummary]) -> Evidence:
         return gather(
