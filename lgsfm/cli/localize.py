@@ -60,7 +60,7 @@ def _localize(arguments: argparse.Namespace, terminal: Terminal) -> None:
         check_folder(arguments.run, arguments.write_model)
     if arguments.output:
         run = Workspace.of_run(arguments.run)
-        check_file(arguments.output, "result of lgsfm localize", are_localizations, run=run)
+        check_file(arguments.output, "list of located photos", are_localizations, run=run)
         make_folder_of(arguments.output)
     terminal.say_photos(arguments.run, arguments.image_dir)
     with Localizer(

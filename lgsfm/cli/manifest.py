@@ -59,7 +59,7 @@ def _manifest(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def _check(output: Path) -> None:
     """Raises `CacheError` if an output folder is not what its manifest says."""
     read_manifest(output)
-    if changed := changed_since(Workspace(output)):
+    if changed := changed_since(Workspace.of_run(output)):
         raise CacheError(
             f"'{output}' is not what its manifest says any more: {in_short(changed)}. The same command as before makes "
             "it again; what is finished is kept."
