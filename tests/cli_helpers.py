@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 
 import lgsfm
 from lgsfm.cli import main
+from lgsfm.files import read_json
 
 SIFT = ("--features", "sift", "--max-edge-px", "800", "--max-keypoints", "1500")
 
@@ -76,7 +76,7 @@ def views(*numbers: int) -> list[str]:
 
 
 def summary_of(output: Path) -> dict[str, Any]:
-    return json.loads((output / "summary.json").read_text(encoding="utf-8"))
+    return read_json(output / "summary.json")
 
 
 def statistics(output: Path) -> dict[str, float]:

@@ -271,7 +271,7 @@ def test_options_of_a_stage_hold_for_the_stages_after_it(six: tuple[Path, Path],
     [
         ("match", "lgsfm pairs"),
         ("database", "lgsfm pairs"),
-        ("map", "lgsfm database"),
+        ("map", "lgsfm reconstruct"),
     ],
 )
 def test_a_stage_names_the_one_that_must_come_first(
