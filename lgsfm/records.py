@@ -74,9 +74,9 @@ class WeightRow(TypedDict):
 class ModelRow(TypedDict):
     """A model in figures, as far as they are read."""
 
-    path: str
-    num_reg_images: int
-    num_points3D: int
+    path: NotRequired[str]
+    num_reg_images: NotRequired[int]
+    num_points3D: NotRequired[int]
     principal_points_refined: NotRequired[int]
     mapper: NotRequired[str]
 

@@ -144,7 +144,7 @@ def test_files_that_are_no_records_are_named_by_verify(file: str, text: str, out
     ("file", "values"),
     [
         ("summary.json", {"weights": [1]}),
-        ("summary.json", {"models": [{"path": "sparse/0"}]}),
+        ("summary.json", {"models": [{"path": 0}]}),
         ("summary.json", {"diagnoses": [{"image": "a.jpg"}]}),
         ("summary.json", {"image_dir": "x" * 10_000}),
         ("summary.json", {"mean_track_length": float("inf")}),
