@@ -11,7 +11,6 @@ from . import __version__
 from .citations import BIBTEX, COMPONENTS
 from .database_record import DatabaseRecord
 from .files import read_json
-from .healing import SecondLooks
 from .pairing.options import AUTO_EXHAUSTIVE
 from .summary import read_summary
 from .workspace import Workspace
@@ -92,4 +91,4 @@ def _has_retrieved(workspace: Workspace, made: dict[str, Any], summary: dict[str
     methods = str(made.get("pairs", {}).get("pairs", "")).split("+")
     is_large = "auto" in methods and summary.get("num_images", 0) > AUTO_EXHAUSTIVE
     has_voted = bool(read_json(workspace.upright).get("voted"))
-    return "retrieval" in methods or is_large or has_voted or bool(SecondLooks(workspace.second_looks).rounds)
+    return "retrieval" in methods or is_large or has_voted or bool(read_json(workspace.second_looks).get("rounds"))
