@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bars import Bars as Bars
     from .cameras import Camera as Camera
     from .citing import cite as cite
     from .database import build_database as build_database
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .types import Matches as Matches
 
 _HOMES = {
+    "Bars": "bars",
     "Camera": "cameras",
     "Exported": "exporting",
     "FeatureStore": "store",
@@ -85,6 +87,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Bars",
     "Camera",
     "Exported",
     "FeatureStore",

@@ -41,7 +41,7 @@ LAYERS = [
     {"estimators", "matchers", "retrievers", "hf"},
     {"extractors"},
     {"codebook", "images", "models"},
-    {"weights"},
+    {"bars", "weights"},
     {"observer"},
     {"types"},
     {"decoding"},
@@ -89,7 +89,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
     "rawpy": {"raw_photos"},
     "safetensors": {"weights"},
     "torch": {"machine", "models", "weights", "hf", *COMPONENTS},
-    "tqdm": {"cli"},
+    "tqdm": {"bars", "cli"},
     "transformers": {"retrievers.dinov2"},
     "numpy": None,  # anywhere
 }

@@ -430,7 +430,7 @@ def test_wrong_usage_is_exit_code_2_with_the_usage_on_stderr(argv: tuple[str, ..
 
 
 def test_each_round_of_a_stage_has_a_bar_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal = Terminal(quiet=False)
+    terminal = Terminal(style="terminal")
     for total in (3, 5):
         report = terminal.progress("match")
         assert report

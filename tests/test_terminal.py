@@ -11,7 +11,7 @@ from lgsfm.cli.terminal import AboveBars, Terminal
 
 
 def test_a_log_line_has_a_line_of_its_own_above_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal = Terminal(quiet=False)
+    terminal = Terminal(style="terminal")
     report = terminal.progress("map")
     assert report is not None
     report(3, 9)

@@ -1,0 +1,166 @@
+"""Lines and progress bars on stderr, for a terminal, a log file or pipe, and a notebook.
+
+In a terminal a bar is drawn over itself. In a file or a pipe that would be one endless line, so there each report is a
+line of its own, at most one each ten seconds. In a notebook bars are widgets, where ipywidgets is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import IO, Any
+
+from tqdm import tqdm
+
+from .observer import Observer
+from .printable import printable
+from .types import Progress
+
+__all__ = ["STYLES", "Bars", "style_here", "while_anybody_listens"]
+
+STYLES = ("terminal", "lines", "notebook")
+UNITS = {
+    "look": "frame",
+    "frames": "frame",
+    "panoramas": "photo",
+    "extract": "photo",
+    "pairs": "pair",
+    "match": "pair",
+    "map": "photo",
+    "localize": "photo",
+    "export": "photo",
+    "show": "pair",
+    "weights": "B",
+    "bench": "%",
+}
+BAR_S, LINE_S = 0.5, 10.0  # between two reports
+LINE = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {elapsed} so far, {remaining} left"
+
+
+class Bars(Observer):
+    """Shows what happens: ``lgsfm.reconstruct("images", "out", observer=lgsfm.Bars())``.
+
+    Args:
+        quiet: shows nothing.
+        style: one of `STYLES`; None takes the one for where stderr goes.
+    """
+
+    def __init__(self, quiet: bool = False, style: str | None = None) -> None:
+        self.quiet = quiet
+        self.style = style or style_here()
+        self.bars: dict[str, Any] = {}
+
+    def say(self, text: str) -> None:
+        """One line, above the bars."""
+        if not self.quiet:
+            with while_anybody_listens():
+                tqdm.write(printable(text), file=sys.stderr)
+
+    def progress(self, stage: str) -> Progress | None:
+        """A bar with rate and remaining time, which appears with the first report; each call begins a new one."""
+        if self.quiet:
+            return None
+        if stage in self.bars:  # of the round before
+            self.bars.pop(stage).close()
+
+        def report(done: int, total: int) -> None:
+            with while_anybody_listens():
+                show(done, total)
+
+        def show(done: int, total: int) -> None:
+            bar = self.bars.get(stage)
+            if bar is None:
+                self.close()  # stages follow each other
+                bar = self.bars[stage] = self._bar(stage, 0 if stage == "weights" else done, total)
+            bar.total = total
+            bar.update(done - bar.n)
+            if done >= total:
+                bar.close()  # and keep it: the mapper may report its last photo again
+                if stage == "weights":
+                    del self.bars[stage]  # the next file has a bar of its own
+
+        return report
+
+    def close(self) -> None:
+        """Ends a bar that did not reach its total."""
+        with while_anybody_listens():
+            for bar in self.bars.values():
+                bar.close()
+
+    def _bar(self, stage: str, initial: int, total: int) -> Any:
+        unit = UNITS.get(stage, "it")
+        more: dict[str, Any] = {"file": sys.stderr, "mininterval": BAR_S}
+        if self.style == "lines":
+            more = {"file": _Lines(sys.stderr), "mininterval": LINE_S, "bar_format": LINE}
+        return _class_of(self.style)(
+            desc=stage if self.style == "lines" else f"{stage:8}",
+            total=total,
+            initial=initial,
+            unit=unit,
+            unit_scale=unit == "B",
+            miniters=1,  # each report is looked at, for there is nobody else
+            **more,
+        )
+
+
+class _Bar(tqdm):  # type: ignore[type-arg]
+    """Without a thread that looks after bars that stand still: starting one may hang where memory is short."""
+
+    monitor_interval = 0
+
+
+class _Lines:
+    """A stream on which what is written over itself comes line by line."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        """Writes a line, if there is anything in it."""
+        if line := text.strip(" \r\n"):
+            self.stream.write(f"{line}\n")
+
+    def flush(self) -> None:
+        """As of any stream."""
+        self.stream.flush()
+
+
+def style_here() -> str:
+    """The style for where stderr goes."""
+    if _is_notebook() and find_spec("ipywidgets"):
+        return "notebook"
+    return "terminal" if sys.stderr is not None and sys.stderr.isatty() else "lines"
+
+
+def _is_notebook() -> bool:
+    """Whether a notebook runs this process: its kernel has loaded IPython then."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _class_of(style: str) -> Any:
+    if style != "notebook":
+        return _Bar
+    from tqdm.notebook import tqdm as widget
+
+    return widget
+
+
+@contextmanager
+def while_anybody_listens() -> Iterator[None]:
+    """Hours of work must not end because the terminal was closed, or whoever read the lines has gone.
+
+    From then on what is written there goes nowhere.
+    """
+    try:
+        yield
+    except OSError:
+        gone, nowhere = os.fstat(sys.stderr.fileno()), os.open(os.devnull, os.O_WRONLY)
+        for number in (1, 2):  # the result goes the same way, if it was to appear there
+            if os.path.samestat(os.fstat(number), gone):
+                os.dup2(nowhere, number)
+        os.close(nowhere)
