@@ -9,11 +9,13 @@ COMPONENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "extractor": {
         "aliked": ("zhao2023aliked",),
         "disk": ("tyszkiewicz2020disk",),
+        "imported": (),  # whoever made them knows
         "sift": ("lowe2004sift", "arandjelovic2012rootsift"),
         "superpoint": ("detone2018superpoint",),
         "xfeat": ("potje2024xfeat",),
     },
     "matcher": {
+        "imported": (),
         "lightglue": ("lindenberger2023lightglue",),
         "nearest": (),  # of nobody in particular
     },

@@ -33,7 +33,9 @@ __all__ = [
     "copy_pairs",
     "for_matcher",
     "import_matches",
+    "opened_database",
     "verify_matches",
+    "write_matches",
 ]
 
 SUPPORTED_PYCOLMAP = (4,)  # major versions
@@ -157,7 +159,7 @@ def import_matches(
         DamageError: entries of a store are damaged; it has all that were found.
     """
     unsure, damaged = [], []
-    with _opened(path) as database:
+    with opened_database(path) as database:
         ids = _write_images(database, features, cameras, camera_model)
         for pair in pairs:
             try:
@@ -168,7 +170,7 @@ def import_matches(
             if len(found) and float(found.scores.mean()) < min_confidence:
                 unsure.append(pair)
             else:
-                _write_matches(database, ids, pair, found)
+                write_matches(database, ids, pair, found)
     if damaged:  # all of one file at once, so that they are made again at once
         of_one_file = [entry for each in damaged if each.path == damaged[0].path for entry in each.entries]
         raise DamageError(str(damaged[0]), damaged[0].path, of_one_file)
@@ -178,19 +180,20 @@ def import_matches(
 def _add_matches(path: Path, matches: Mapping[Pair, Matches], pairs: Sequence[Pair]) -> None:
     """Writes matches of further pairs into a database."""
     if pairs:
-        with _opened(path) as database:
+        with opened_database(path) as database:
             ids = {image.name: image.image_id for image in database.read_all_images()}
             for pair in pairs:
-                _write_matches(database, ids, pair, matches[pair])
+                write_matches(database, ids, pair, matches[pair])
 
 
-def _write_matches(database: pycolmap.Database, ids: Mapping[str, int], pair: Pair, matches: Matches) -> None:
+def write_matches(database: pycolmap.Database, ids: Mapping[str, int], pair: Pair, matches: Matches) -> None:
+    """Writes matches of a pair, if there are any, by the ids of its images."""
     if len(matches):
         database.write_matches(ids[pair[0]], ids[pair[1]], matches.indices.astype(np.uint32))
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[pycolmap.Database]:
+def opened_database(path: Path) -> Iterator[pycolmap.Database]:
     """A database for writing. Raises `CacheError` where that fails."""
     with _quiet_colmap():
         try:

@@ -30,11 +30,13 @@ BUILT_IN = {
     "extractor": {
         "aliked": "lgsfm.extractors.aliked:AlikedExtractor",
         "disk": "lgsfm.extractors.disk:DiskExtractor",
+        "imported": "lgsfm.extractors.imported:ImportedExtractor",
         "sift": "lgsfm.extractors.sift:SiftExtractor",
         "superpoint": "lgsfm.extractors.superpoint:SuperPointExtractor",
         "xfeat": "lgsfm.extractors.xfeat:XFeatExtractor",
     },
     "matcher": {
+        "imported": "lgsfm.matchers.imported:ImportedMatcher",
         "lightglue": "lgsfm.matchers.lightglue:LightGlueMatcher",
         "nearest": "lgsfm.matchers.nearest:NearestMatcher",
     },

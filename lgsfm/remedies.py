@@ -26,6 +26,8 @@ Flags = Mapping[str, Any]  # what was asked for
 
 def _closer(flags: Flags, num_images: int) -> dict[str, Any]:
     """Larger pictures and more keypoints."""
+    if flags.get("features") == "imported":
+        return {}
     quality = flags.get("quality", "medium")
     if "max_keypoints" in flags or "max_edge_px" in flags:
         used = {**_presets(str(flags.get("features", "auto")))[quality], **flags}
@@ -44,6 +46,8 @@ def _presets(features: str) -> Mapping[str, Mapping[str, int]]:
 
 def _pairs(flags: Flags, num_images: int) -> dict[str, Any]:
     """All pairs, or of a large collection more of them."""
+    if flags.get("matcher") == "imported":
+        return {}
     chosen = str(flags.get("pairs", "auto"))
     methods = split_methods(chosen)
     if "exhaustive" in methods or (chosen == "auto" and num_images <= AUTO_EXHAUSTIVE):

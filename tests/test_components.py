@@ -15,8 +15,8 @@ from lgsfm.matchers import match
 from lgsfm.registry import available, component_class
 from lgsfm.types import Features
 
-EXTRACTORS = list(available("extractor"))
-MATCHERS = list(available("matcher"))
+EXTRACTORS = [name for name in available("extractor") if name != "imported"]  # which computes nothing
+MATCHERS = [name for name in available("matcher") if name != "imported"]
 SHIFT = (40, 24)  # px along x and y between the two views of the scene
 SIZE = (240, 320)  # height, width of the views
 

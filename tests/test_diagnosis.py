@@ -200,7 +200,7 @@ def test_what_is_advised_was_not_done_already(remedy: str, flags: dict[str, Any]
     assert bool(found) == bool(added)
 
 
-@pytest.mark.parametrize("features", ["auto", *available("extractor")])
+@pytest.mark.parametrize("features", ["auto", *sorted({*available("extractor")} - {"imported"})])
 @pytest.mark.parametrize("quality", ExtractorOptions.presets)
 @pytest.mark.parametrize("given", [{}, {"max_keypoints": 500}, {"max_edge_px": 5000}, {"max_edge_px": 0}])
 def test_a_closer_look_is_never_at_less(features: str, quality: str, given: dict[str, int]) -> None:
@@ -212,6 +212,12 @@ def test_a_closer_look_is_never_at_less(features: str, quality: str, given: dict
     for name, value in used.items():
         assert seen[name] == 0 if value == 0 else seen[name] >= value
     assert seen != used or quality == "extreme"
+
+
+def test_imported_features_and_matches_are_all_there_is() -> None:
+    flags = {"features": "imported", "matcher": "imported", "imported": "f00", "pairs": "out/pairs.txt"}
+    assert command(["closer", "pairs"], "photos", "out", flags, 100) == ""
+    assert command(["closer", "pairs"], "photos", "out", {**flags, "matcher": "nearest"}, 100).endswith("exhaustive")
 
 
 def test_the_command_keeps_what_was_asked_for_and_quotes_names() -> None:

@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     from .doctor import add_commands as add_doctor_commands
     from .export import add_commands as add_export_commands
     from .frames import add_commands as add_frames_commands
+    from .imports import add_commands as add_import_commands
     from .localize import add_commands as add_localize_commands
     from .manifest import add_commands as add_manifest_commands
     from .pair import add_commands as add_pair_commands
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     add_pair_commands(commands)
     add_localize_commands(commands)
     add_export_commands(commands)
+    add_import_commands(commands)
     add_cite_commands(commands)
     add_bench_commands(commands)
     add_cache_commands(commands)
