@@ -91,6 +91,8 @@ def import_features(
         with Run(Path(image_dir), Path(output), settings, observer, first="database") as run:
             known = [name for name in run.names if name in source.names]
             _check_known(source, known, run)
+            if matches is None:
+                _check_described(source, known)
             half = _write_features(run, source)
             report = run.extract()
             num_pairs = num_matches = 0
@@ -144,6 +146,14 @@ def _check_known(source: FeatureFile, known: Sequence[str], run: Run) -> None:
             f"{source.path} has features of {len(known)} of the {len(run.names)} photos in {run.image_dir}; it knows "
             f"{in_short(sorted(source.names))}, the folder holds {in_short(run.names)}. Name the folder that these "
             "names are relative to."
+        )
+
+
+def _check_described(source: FeatureFile, known: Sequence[str]) -> None:
+    """Raises `InputError` where there is nothing to match by."""
+    if not source.read(known[0]).descriptors.shape[1]:
+        raise InputError(
+            f"{source.path} has no descriptors of {known[0]}, by which to match it here. Name its matches: --matches."
         )
 
 

@@ -90,6 +90,17 @@ def test_features_alone_are_matched_here(world, tmp_path):
     assert FinishedRun(output).options["matcher"]["matcher"] == "nearest"
 
 
+def test_keypoints_without_descriptors_do_where_matches_come_with_them(world, files, tmp_path):
+    """As hloc writes them for dense matchers."""
+    output = tmp_path / "out"
+    bare = write_features(world, tmp_path / "bare.h5", descriptors=None, scores=None, image_size=None)
+    assert bring_in((bare, files[1]), world, output).code == 0
+    ran = run("database", world.photos, "-o", output)
+    assert ran.out.startswith("15 of 15 matched pairs verified"), ran.err
+    with pytest.raises(InputError, match=r"no descriptors of a/1.jpg.*--matches"):
+        import_features(tmp_path / "other", bare, None, world.photos)
+
+
 # --------------------------------------------------------------------------------- round trip
 def test_what_is_exported_again_is_what_was_imported(world, files, tmp_path):
     output = tmp_path / "out"
