@@ -192,6 +192,17 @@ def test_a_photo_that_was_added_or_changed_is_named_and_nothing_is_made_up(world
     assert "changed or added since features were imported" in ran.err
 
 
+def test_photos_that_are_turned_by_exif_have_their_keypoints_where_they_are_stored(tmp_path):
+    world = make_world(tmp_path / "world", exif=lambda name, image: {"orientation": 6})
+    files = write_features(world, tmp_path / "f.h5"), write_matches(world, tmp_path / "m.h5")
+    import_features(tmp_path / "out", *files, world.photos)
+    assert run("extract", world.photos, "-o", tmp_path / "out").out.startswith("0 computed, 6 reused")
+    with FinishedRun(tmp_path / "out").features as store:
+        for name in NAMES:
+            assert store[name].orientation == 1
+            np.testing.assert_array_equal(store[name].keypoints, keypoints_of(world, name))
+
+
 # --------------------------------------------------------------------------------- what cannot be right
 def test_half_precision_is_taken_and_said(world, tmp_path):
     features = write_features(world, tmp_path / "f.h5", dtype=np.float16)
