@@ -62,7 +62,8 @@ def exclusive_copy(path: Path) -> Iterator[Path]:
 def _locked(path: Path) -> sqlite3.Connection:
     """A connection that has the database for itself until it is closed.
 
-    COLMAP keeps its databases in SQLite's WAL mode, where whoever has one open holds a lock, busy or idle.
+    COLMAP keeps its databases in SQLite's WAL mode, where whoever has one open holds a lock, busy or idle. In another
+    mode, that other programs may have chosen, only those who read or write at the moment do.
     """
     database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
     try:
