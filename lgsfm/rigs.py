@@ -6,7 +6,7 @@
 
 Photos whose names differ by the prefix alone were taken at one moment and share a pose. Rotations are quaternions w, x,
 y, z. Where a pose in the rig is missing, it is found from a model that is made without rigs first. Where the file tells
-how far cameras are apart, models have its unit of length.
+how far cameras are apart, COLMAP keeps to its unit of length.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ class RigCamera:
     prefix: str  # with which the names of its photos begin
     is_reference: bool  # whether the others' poses are told from it
     is_placed: bool  # whether its pose in the rig is known
-    distance: float = 0.0  # of its origin from that of the rig, in the unit of the file; 0 if that is not known
 
 
 def read_rigs(path: Path) -> list[list[RigCamera]]:
@@ -144,8 +143,7 @@ def _camera(where: str, entry: Any) -> RigCamera:
         raise InputError(f"{where}: 'cam_from_rig_rotation' must be a quaternion of length 1: w, x, y, z.")
     if is_placed and is_reference:
         raise InputError(f"{where}: the camera with 'ref_sensor' is where the rig is; it has no pose of its own.")
-    distance = math.hypot(*entry["cam_from_rig_translation"]) if is_placed else 0.0
-    return RigCamera(entry["image_prefix"], is_reference, is_placed or is_reference, distance)
+    return RigCamera(entry["image_prefix"], is_reference, is_placed or is_reference)
 
 
 def _are_numbers(value: Any, count: int) -> bool:

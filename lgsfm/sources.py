@@ -10,7 +10,7 @@ from .observer import Observer
 from .panoramas import CAMERAS, RIG, split_panoramas
 from .settings import Settings
 from .video import FrameOptions, Frames, extract_frames, frames_in, is_video, stem_of
-from .workspace import Workspace, default_output
+from .workspace import FRAMES, VIEWS, Workspace, default_output
 
 __all__ = ["Source", "in_words", "open_source"]
 
@@ -46,6 +46,8 @@ def open_source(
             the frames of another one.
         CacheError: the output folder cannot be written, or another process is at work there.
     """
+    if output and Path(source).resolve() in {(Path(output) / name).resolve() for name in (FRAMES, VIEWS)}:
+        return Source(source, output, settings)  # made before, and recorded choices may say of what
     if not is_video(source):
         asked = [field.name for field, _ in FrameOptions.fields() if field.name in settings.flags]
         if asked and not is_continued:

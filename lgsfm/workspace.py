@@ -41,12 +41,13 @@ from .remedies import reconstruct_command
 from .store import FORMAT
 from .summary import MODEL_FIELDS, read_summary
 
-__all__ = ["Workspace", "default_output"]
+__all__ = ["FRAMES", "VIEWS", "Workspace", "default_output"]
 
+FRAMES, VIEWS = "frames", "views"  # folders of photos that are made of the input
 # How the names begin of what is written
 WRITTEN = (
-    *("features-", "frames", "matches-", "prematches-", "database.", "sparse", "colmap.log", ".lock", "replaced"),
-    *("manifest.", "options.", "pairs.", "report.", "second-looks.", "summary.", "upright.", "views"),
+    *("features-", FRAMES, "matches-", "prematches-", "database.", "sparse", "colmap.log", ".lock", "replaced"),
+    *("manifest.", "options.", "pairs.", "report.", "second-looks.", "summary.", "upright.", VIEWS),
 )
 EXPORTS = "export"  # the folder of exports, see `lgsfm.exporting`
 UNFINISHED = ".partial"
@@ -146,12 +147,12 @@ class Workspace:
     @property
     def frames(self) -> Path:
         """The frames of a video, if that is what the run is over."""
-        return self.root / "frames"
+        return self.root / FRAMES
 
     @property
     def views(self) -> Path:
         """The views of panoramas, if these were given."""
-        return self.root / "views"
+        return self.root / VIEWS
 
     @property
     def upright(self) -> Path:

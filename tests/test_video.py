@@ -360,6 +360,9 @@ def test_a_video_is_reconstructed_as_exactly_as_its_cameras_are_known(clip, walk
     assert found["auc"]["5"] > 90
     again = run("reconstruct", clip, "-o", output, *SIFT, "--frame-motion", "0.04")
     assert again.out.count("all reused") == 3
+    # the commands that `lgsfm doctor` suggests: over the frames, with all flags that were given
+    over = run("reconstruct", output / "frames", "-o", output, *SIFT, "--frame-motion", "0.04", "--pairs", "exhaustive")
+    assert over.code == 0, over.err
     staged = run("map", clip, "-o", output)
     assert staged.code == 0, staged.err
     other = run("reconstruct", clip.with_name("other.mp4"), "-o", output)

@@ -19,7 +19,7 @@ from ..types import Progress
 from .choice import MIN_PAIR_INLIERS, Missing, missing_images, score
 from .colours import recolour
 from .principal_point import refine_principal_points, shift
-from .rigged import copy_database, restore_unit, rigged
+from .rigged import copy_database, rigged
 from .snapshots import SNAPSHOT_IMAGES, Snapshots
 
 __all__ = ["MAPPERS", "WAYS", "MappingOptions", "ModelSummary", "map_in_child", "summarize_model"]
@@ -134,8 +134,6 @@ def map_in_child(
         models = [refine_principal_points(model, is_forced=is_forced, threads=wanted.threads) for model in models]
     for model in models:
         recolour(model, Path(image_dir))
-        if wanted.rig:
-            restore_unit(model, Path(wanted.rig))
     _write(models, Path(output))
     found = [summarize_model(model, str(i)) for i, model in enumerate(models)]
     rows = [asdict(model) | {"mapper": words, "resumed_from": here.resumed_from} for model in found]

@@ -6,13 +6,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pycolmap
 
 from ..errors import InputError, ReconstructionError
 from ..rigs import RigCamera, camera_of, read_rigs
 
-__all__ = ["copy_database", "restore_unit", "rigged"]
+__all__ = ["copy_database", "rigged"]
 
 
 def rigged(database: Path, file: Path, copy: Path, map_apart: Callable[[], list[pycolmap.Reconstruction]]) -> Path:
@@ -68,18 +67,6 @@ def _check_cameras(database: Path, cameras: list[RigCamera]) -> None:
         handle.close()
     if len(pairs) > len({number for number, _ in pairs}):
         raise InputError("The database was made without --rig: its cameras are one. Run `lgsfm database` with --rig.")
-
-
-def restore_unit(model: pycolmap.Reconstruction, file: Path) -> None:
-    """Gives a model the unit of length of the file of its rigs, if that tells any: mappers choose one of their own."""
-    ratios: list[float] = []
-    for camera in (camera for rig in read_rigs(file) for camera in rig if camera.distance > 0):
-        image = next((image for image in model.images.values() if image.name.startswith(camera.prefix)), None)
-        pose = image and image.frame.rig.non_ref_sensors.get(image.camera.sensor_id)
-        if pose is not None and (distance := float(np.linalg.norm(pose.translation))) > 0:
-            ratios.append(camera.distance / distance)
-    if ratios:
-        model.transform(pycolmap.Sim3d(float(np.median(ratios)), pycolmap.Rotation3d(), np.zeros(3)))
 
 
 def copy_database(database: Path, copy: Path) -> None:
