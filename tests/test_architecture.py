@@ -90,6 +90,7 @@ HOMES = {  # dependency -> the modules (or packages) that may import it
     },
     "rawpy": {"raw_photos"},
     "safetensors": {"weights"},
+    "shtab": {"cli.completion"},
     "torch": {"machine", "models", "weights", "hf", *COMPONENTS},
     "tqdm": {"bars", "cli"},
     "transformers": {"retrievers.dinov2"},
@@ -165,6 +166,7 @@ def test_dependencies_are_declared():
     declared = " ".join(
         [
             *project["dependencies"],
+            *project["optional-dependencies"]["completion"],
             *project["optional-dependencies"]["heic"],
             *project["optional-dependencies"]["poselib"],
             *project["optional-dependencies"]["raw"],

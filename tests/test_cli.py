@@ -384,7 +384,7 @@ def test_the_help_of_the_program_names_every_command() -> None:
     ended = run("--help")
     assert ended.code == 0
     for words in COMMANDS:
-        assert f"\n    {words[0]}" in ended.out
+        assert f"\n  {words[0]} " in ended.out or f", {words[0]}" in ended.out
 
 
 def test_the_version() -> None:

@@ -10,8 +10,9 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext, redirect_stdout
+from copy import copy
 from typing import Any
 
 from .. import __version__
@@ -25,6 +26,7 @@ MOST_LETTERS = 4000  # of an error, should it name what has no end
 # The commands are imported in `main`, where Ctrl-C in the seconds that takes is no traceback.
 
 
+STAGES = ("extract", "pairs", "match", "database", "map")
 SMALLER = "--quality low, or a smaller --max-edge-px or --max-keypoints"
 
 
@@ -92,10 +94,31 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
 
+class _CommandList(argparse.HelpFormatter):
+    """Help that fits a screen: the commands a line each, and the single stages, which few people need, in one line."""
+
+    def _iter_indented_subactions(self, action: argparse.Action) -> Iterator[argparse.Action]:
+        for each in action._get_subactions() if isinstance(action, argparse._SubParsersAction) else ():
+            if each.dest not in STAGES[1:]:
+                yield _stages_of(each) if each.dest == STAGES[0] else each
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        is_list = isinstance(action, argparse._SubParsersAction)
+        return text.split("\n", 1)[1] if is_list else text  # without the line that says COMMAND
+
+
+def _stages_of(first: argparse.Action) -> argparse.Action:
+    line = copy(first)
+    line.help = f"the stages alone: {', '.join(STAGES)}"
+    return line
+
+
 def _parser() -> argparse.ArgumentParser:
     from .bench import add_commands as add_bench_commands
     from .cache import add_commands as add_cache_commands
     from .cite import add_commands as add_cite_commands
+    from .completion import add_commands as add_completion_commands
     from .doctor import add_commands as add_doctor_commands
     from .export import add_commands as add_export_commands
     from .frames import add_commands as add_frames_commands
@@ -110,11 +133,17 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = _Parser(
         prog="lgsfm",
-        description="From a folder of photos to a COLMAP model with learned features.",
-        epilog="Try: lgsfm reconstruct images/ -o out",
+        usage="lgsfm [-h] [--version] COMMAND ...",
+        description="From a folder of photos to a COLMAP model: lgsfm reconstruct images/ -o out",
+        formatter_class=_CommandList,
+        add_help=False,
     )
-    parser.add_argument("--version", action="version", version=f"lgsfm {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    version = f"lgsfm {__version__}"
+    parser.add_argument("--version", action="version", version=version, help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(
+        title="commands (lgsfm COMMAND --help tells more)", prog="lgsfm", required=True, metavar="COMMAND"
+    )
     add_reconstruction_commands(commands)
     add_frames_commands(commands)
     add_doctor_commands(commands)
@@ -129,4 +158,5 @@ def _parser() -> argparse.ArgumentParser:
     add_bench_commands(commands)
     add_cache_commands(commands)
     add_weights_commands(commands)
+    add_completion_commands(commands, _parser)
     return parser

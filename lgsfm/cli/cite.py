@@ -17,8 +17,13 @@ __all__ = ["add_commands"]
 
 def add_commands(commands: Any) -> None:
     """Adds the command."""
-    text = "BibTeX of all that a run has used: features, matcher, retrieval, COLMAP, mapper, lgsfm"
-    command = commands.add_parser("cite", help=text, description=f"Example: lgsfm cite out > used.bib. Prints {text}.")
+    text = "BibTeX of all that a run has used"
+    command = commands.add_parser(
+        "cite",
+        help=text,
+        description=f"Example: lgsfm cite out > used.bib. Prints {text}: features, matcher, retrieval, COLMAP, mapper, "
+        "lgsfm.",
+    )
     command.set_defaults(command=_cite)
     command.add_argument("run", type=folder, metavar="OUT", help="output folder of lgsfm reconstruct")
     command.add_argument("--json", action="store_true", help="print JSON")

@@ -19,8 +19,12 @@ __all__ = ["add_commands"]
 
 def add_commands(commands: Any) -> None:
     """Adds the command."""
-    text = "why photos are not in the model, with the numbers behind it and what would help; and why models are apart"
-    command = commands.add_parser("doctor", help=text, description=text)
+    text = "why photos are not in the model, and what would help"
+    command = commands.add_parser(
+        "doctor",
+        help=text,
+        description=f"Example: lgsfm doctor out. Tells {text}, with the numbers behind it; and why models are apart.",
+    )
     command.set_defaults(command=_doctor)
     command.add_argument("output", type=Path, help="output folder of lgsfm reconstruct")
     command.add_argument("--json", action="store_true", help="print JSON")

@@ -19,11 +19,12 @@ __all__ = ["add_commands", "format_list"]
 
 def add_commands(commands: Any) -> None:
     """Adds the command."""
-    text = "a finished model in the files of other programs: nerfstudio, Gaussian splatting, hloc, GLB, ..."
+    text = "the model for other programs: Gaussian splatting, GLB, ..."
     command = commands.add_parser(
         "export",
         help=text,
-        description=f"Example: lgsfm export out gaussians. Writes {text}\nWithout a format, lists them.",
+        description=f"Example: lgsfm export out gaussians. Writes a finished model in the\n"
+        "files of other programs. Without a format, lists them.",
         epilog="formats:\n" + "\n".join(format_list()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

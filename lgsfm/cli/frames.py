@@ -16,11 +16,11 @@ __all__ = ["add_commands"]
 
 def add_commands(commands: Any) -> None:
     """Adds the command."""
-    text = "a folder of photos from a video: sharp frames, far enough from each other"
+    text = "photos from a video: sharp frames, far enough from each other"
     command = commands.add_parser(
         "frames",
         help=text,
-        description=f"Example: lgsfm frames walk.mp4 -o images. Makes {text}. The same command again goes on where it "
+        description=f"Example: lgsfm frames walk.mp4 -o images. Makes a folder of {text}. The same command again goes on where it "
         "was stopped. Several videos may share a folder. `lgsfm reconstruct walk.mp4` does this by itself.",
     )
     command.set_defaults(command=_frames)

@@ -23,12 +23,12 @@ SHOWN = 16  # digits of a hash, for people
 
 def add_commands(commands: Any) -> None:
     """Adds the command."""
-    text = "what an output was made of and by, in hashes; of two outputs, in which stage they part"
+    text = "what an output was made of; where two outputs part"
     command = commands.add_parser(
         "manifest",
         help=text,
-        description=f"Example: lgsfm manifest out-monday out-friday. W{text[1:]}, and what was different when they "
-        "were made, as was noted then. Exit code 0: they hold the same photos, features, pairs, matches, geometries "
+        description=f"Example: lgsfm manifest out-monday out-friday. What an output was made of and by, in hashes; of two "
+        "outputs, in which stage they part, and what was different when they were made, as was noted then. Exit code 0: they hold the same photos, features, pairs, matches, geometries "
         "and models, bit by bit; 1: they do not.",
     )
     command.set_defaults(command=_manifest)

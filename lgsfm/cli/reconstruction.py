@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
         (
             "reconstruct",
             _reconstruct,
-            "photos to COLMAP models: all stages; goes on where an interrupted run stopped",
+            "photos to COLMAP models, all stages; goes on where it stopped",
         ),
         ("extract", _extract, "stage 1: features of the photos"),
         ("pairs", _pairs, "stage 2: choose the pairs to match"),
@@ -47,7 +47,8 @@ def add_commands(commands: Any) -> None:
     ]
     for name, function, text in stages:
         more = "" if function is _reconstruct else CONTINUED
-        _add_stage(commands.add_parser(name, help=text, description=text + more), function)
+        example = f"Example: lgsfm {name} images/ -o out. {text[0].upper()}{text[1:]}"
+        _add_stage(commands.add_parser(name, help=text, description=example + more), function)
     _add_evaluate(commands)
 
 
@@ -62,8 +63,13 @@ def _add_stage(command: argparse.ArgumentParser, function: Command) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    text = "compare a model with a reference: registered images, AUC of pose errors, camera-centre error"
-    command = commands.add_parser("evaluate", help=text, description=text)
+    text = "compare a model with a reference: AUC of pose errors, and more"
+    command = commands.add_parser(
+        "evaluate",
+        help=text,
+        description="Example: lgsfm evaluate out truth.txt. Compares a model with a reference: registered images, AUC "
+        "of pose errors, errors of rotations, directions and camera centres.",
+    )
     command.set_defaults(command=_evaluate)
     command.add_argument("model", type=Path, help="COLMAP model folder, or an output folder of lgsfm")
     command.add_argument("reference", type=Path, help="COLMAP model folder, or text: image qw qx qy qz cx cy cz")

@@ -15,8 +15,13 @@ __all__ = ["add_commands"]
 
 def add_commands(commands: Any) -> None:
     """Adds the command."""
-    text = "one HTML file about a run: what came out, the model, photos, pairs, cameras, times; opens offline"
-    command = commands.add_parser("report", help=text, description=text)
+    text = "one HTML file about a run; opens offline"
+    command = commands.add_parser(
+        "report",
+        help=text,
+        description="Example: lgsfm report out. Writes one HTML file about a run: what came out, the model, photos, "
+        "pairs, cameras, times. It opens offline.",
+    )
     command.set_defaults(command=_report)
     command.add_argument("run", type=Path, metavar="OUT", help="output folder of lgsfm reconstruct")
     command.add_argument("-o", "--output", type=Path, metavar="FILE", help="the file (default: OUT/report.html)")

@@ -16,7 +16,7 @@ __all__ = ["add_commands"]
 
 def add_commands(commands: Any) -> None:
     """Adds the command."""
-    text = "turn the models in the browser, click cameras for their photos and matches (package viser)"
+    text = "the models in the browser (package viser)"
     command = commands.add_parser(
         "view",
         help=text,

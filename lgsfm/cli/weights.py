@@ -17,13 +17,17 @@ __all__ = ["add_commands"]
 def add_commands(commands: Any) -> None:
     """Adds the command."""
     text = "the weights of the networks: licences, presence, download"
-    actions = commands.add_parser("weights", help=text, description=text).add_subparsers(
+    description = f"Example: lgsfm weights list. Manages {text}."
+    actions = commands.add_parser("weights", help=text, description=description).add_subparsers(
         title="actions", required=True, metavar="ACTION"
     )
-    listing = actions.add_parser("list", help="licence, presence and place of each file")
+    text = "licence, presence and place of each file"
+    listing = actions.add_parser("list", help=text, description=f"Example: lgsfm weights list. Prints {text}.")
     listing.set_defaults(command=_weights_list)
     listing.add_argument("--json", action="store_true", help="print JSON")
-    fetching = actions.add_parser("fetch", help="put weights in place; by default those of ALIKED + LightGlue")
+    text = "put weights in place; by default those of ALIKED + LightGlue"
+    example = "Example: lgsfm weights fetch xfeat lightglue-xfeat. P"
+    fetching = actions.add_parser("fetch", help=text, description=f"{example}{text[1:]}.")
     fetching.set_defaults(command=_weights_fetch)
     fetching.add_argument("names", nargs="*", metavar="NAME", help="of a model, as `lgsfm weights list` shows it")
     fetching.add_argument("--offline", action="store_true", help="never use the network")
