@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing, nullcontext, redirect_stdout
 from copy import copy
 from typing import Any
@@ -97,7 +97,7 @@ class _Parser(argparse.ArgumentParser):
 class _CommandList(argparse.HelpFormatter):
     """Help that fits a screen: the commands a line each, and the single stages, which few people need, in one line."""
 
-    def _iter_indented_subactions(self, action: argparse.Action) -> Iterator[argparse.Action]:
+    def _iter_indented_subactions(self, action: argparse.Action) -> Generator[argparse.Action, None, None]:
         for each in action._get_subactions() if isinstance(action, argparse._SubParsersAction) else ():
             if each.dest not in STAGES[1:]:
                 yield _stages_of(each) if each.dest == STAGES[0] else each

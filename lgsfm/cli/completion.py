@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import InputError
@@ -26,8 +26,8 @@ def add_commands(commands: Any, whole: Callable[[], argparse.ArgumentParser]) ->
     command = commands.add_parser(
         "completion",
         help=text,
-        description=f'Example: eval "$(lgsfm completion bash)". Prints the script for {text}. It is made when it is asked for: after '
-        "an update, and for features of other packages, make it again. "
+        description=f'Example: eval "$(lgsfm completion bash)". Prints the script for {text}. After an '
+        "update, and after installing other packages with features, make it again. "
         "To keep it, bash: lgsfm completion bash > ~/.local/share/bash-completion/completions/lgsfm; "
         "zsh: lgsfm completion zsh > _lgsfm, in a folder of $fpath; "
         "fish: lgsfm completion fish > ~/.config/fish/completions/lgsfm.fish.",
@@ -45,7 +45,7 @@ def _completion(arguments: argparse.Namespace, terminal: Terminal, parser: argpa
     print(shtab.complete(parser, shell=arguments.shell))
 
 
-def _complete_files(parser: argparse.ArgumentParser, files: dict[str, str]) -> None:
+def _complete_files(parser: argparse.ArgumentParser, files: Mapping[str, object]) -> None:
     """Arguments that are no flags are mostly files; so are values of flags that have no list of choices."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -23,7 +23,7 @@ def add_commands(commands: Any) -> None:
     command = commands.add_parser(
         "export",
         help=text,
-        description=f"Example: lgsfm export out gaussians. Writes a finished model in the\n"
+        description="Example: lgsfm export out gaussians. Writes a finished model in the\n"
         "files of other programs. Without a format, lists them.",
         epilog="formats:\n" + "\n".join(format_list()),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -27,9 +27,10 @@ def add_commands(commands: Any) -> None:
     command = commands.add_parser(
         "manifest",
         help=text,
-        description=f"Example: lgsfm manifest out-monday out-friday. What an output was made of and by, in hashes; of two "
-        "outputs, in which stage they part, and what was different when they were made, as was noted then. Exit code 0: they hold the same photos, features, pairs, matches, geometries "
-        "and models, bit by bit; 1: they do not.",
+        description="Example: lgsfm manifest out-monday out-friday. Prints what an output was made of and by, in "
+        "hashes; of two outputs, in which stage they part, and what was different when they were made, as was noted "
+        "then. Exit code 0: they hold the same photos, features, pairs, matches, geometries and models, bit by bit; "
+        "1: they do not.",
     )
     command.set_defaults(command=_manifest)
     command.add_argument("output", type=Path, help="output folder of lgsfm reconstruct")
