@@ -20,10 +20,7 @@ __all__ = ["add_commands", "table"]
 def add_commands(commands: Any) -> None:
     """Adds the command."""
     text = "whether the files of an output folder are whole; mends them"
-    description = (
-        "Example: lgsfm cache verify out. Tells whether the files of an output folder are whole; mends them, or "
-    )
-    description += "removes what is not needed any more."
+    description = f"Example: lgsfm cache verify out. Tells {text}, or removes what is not needed any more."
     actions = commands.add_parser("cache", help=text, description=description).add_subparsers(
         title="actions", required=True, metavar="ACTION"
     )

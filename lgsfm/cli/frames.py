@@ -21,7 +21,8 @@ def add_commands(commands: Any) -> None:
         "frames",
         help=text,
         description=f"Example: lgsfm frames walk.mp4 -o images. Makes a folder of {text}. The same command again "
-        "goes on where it was stopped. Several videos may share a folder. `lgsfm reconstruct walk.mp4` does this by itself.",
+        "goes on where it was stopped. Several videos may share a folder. "
+        "`lgsfm reconstruct walk.mp4` does this by itself.",
     )
     command.set_defaults(command=_frames)
     command.add_argument("video", type=Path, metavar="VIDEO", help="MP4, MOV, MKV, WebM, AVI, MPEG, WMV")
