@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+
 from lgsfm import Features
 from lgsfm.extractors import ExtractorOptions
 from lgsfm.options import option

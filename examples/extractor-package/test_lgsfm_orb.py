@@ -1,11 +1,12 @@
 """What a package that adds an extractor should test; `python -m pytest` here, once it is installed."""
 
-import lgsfm
 import numpy as np
 import pytest
-from lgsfm.registry import component_class
 from lgsfm_orb import OrbExtractor, OrbOptions, unit_vectors
 from PIL import Image
+
+import lgsfm
+from lgsfm.registry import component_class
 
 
 @pytest.fixture

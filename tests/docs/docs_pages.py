@@ -6,12 +6,12 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
-
 
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "docs"))
+import architecture  # noqa: F401 - of docs/, which is no package
+
 FENCE = re.compile(r"^([ ]*)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
 
@@ -28,6 +28,6 @@ def commands(page: str) -> list[str]:
     lines = [line for language, block in blocks(page) if language in ("bash", "sh") for line in block.splitlines()]
     lines += re.findall(r"^ {4}(?:\$ )?(lgsfm .+)$", FENCE.sub("", text), re.MULTILINE)
     lines += [" ".join(code.split()) for code in re.findall(r"`(lgsfm [^`]+)`", FENCE.sub("", text))]
-    return [part.strip() for line in lines for part in re.split(r"&&|;|^if ", line) if part.strip().startswith("lgsfm ")]
-
-
+    return [
+        part.strip() for line in lines for part in re.split(r"&&|;|^if ", line) if part.strip().startswith("lgsfm ")
+    ]

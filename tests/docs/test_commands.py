@@ -7,13 +7,11 @@ import io
 import shlex
 
 import pytest
+from docs_pages import PAGES, commands
 
 from lgsfm.cli import _parser
 
-from docs_pages import PAGES, commands
-
 PLUGIN_FLAGS = ("--fast-threshold",)  # of the example package, which is not installed here
-WORDS = {"OUT", "IMAGES", "PHOTO...", "...", "COMMAND", "FORMAT"}
 
 
 def arguments(line: str) -> list[str]:
@@ -56,7 +54,9 @@ def test_pages_have_commands() -> None:
     assert sum(len(commands(page)) for page in PAGES) > 50
 
 
-@pytest.mark.parametrize("line", ["lgsfm reconstrukt images/", "lgsfm reconstruct images/ --max-edge 800", "lgsfm cache mend out"])
+@pytest.mark.parametrize(
+    "line", ["lgsfm reconstrukt images/", "lgsfm reconstruct images/ --max-edge 800", "lgsfm cache mend out"]
+)
 def test_a_wrong_command_would_be_noticed(line: str) -> None:
     words = arguments(line)
     assert problem([*words, "--help"] if is_mention(words) else words)

@@ -7,14 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import architecture  # of docs/, by docs_pages
 import docs_pages
 import pytest
 from conftest import ROOT
+from docs_pages import architecture
 
 import lgsfm
-
-
 
 
 def test_each_module_of_the_rows_is_in_one_room() -> None:
@@ -71,7 +69,9 @@ def test_the_site_has_all_pages_and_asks_the_network_for_nothing(site: Path) -> 
     assert {page.removeprefix("docs/").replace(".md", ".html") for page in docs_pages.PAGES} <= pages.keys()
     for text in pages.values():
         assert re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=\"?(?:https?:)?//", text) == []
-        assert re.findall(r"<link[^>]*rel=\"?(?:stylesheet|preconnect|preload)\"?[^>]*href=\"?(?:https?:)?//", text) == []
+        assert (
+            re.findall(r"<link[^>]*rel=\"?(?:stylesheet|preconnect|preload)\"?[^>]*href=\"?(?:https?:)?//", text) == []
+        )
 
 
 def test_pictures_of_the_repository_are_on_the_site(site: Path) -> None:
