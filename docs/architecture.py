@@ -14,8 +14,8 @@ ROOMS = {  # room -> its modules; tests/docs hold that each module of the rows i
     "Command line": "__main__ cli",
     "One run": "pipeline run sources workspace settings summary forecast rates room estimate speed",
     "Stages": (
-        "extraction upright pairing matching database mapping batches camera_groups camera_rules cameras database_reading "
-        "database_record database_update finer focal healer healing layers view_graph"
+        "extraction upright pairing matching database mapping batches camera_groups camera_rules cameras "
+        "database_reading database_record database_update finer focal healer healing layers view_graph"
     ),
     "Components": "registry extractors matchers retrievers estimators codebook",
     "Networks": "models weights hf",
@@ -25,7 +25,8 @@ ROOMS = {  # room -> its modules; tests/docs hold that each module of the rows i
     ),
     "Two photos": "pair two_view epipolar drawing",
     "What came out": (
-        "citing exporting localization viewing finished report evaluation poses rendering doctor diagnosis remedies texture"
+        "citing exporting localization viewing finished report evaluation poses rendering doctor "
+        "diagnosis remedies texture"
     ),
     "Files that last": (
         "store hdf5 files disk salvage integrity manifest manifest_comparison records model_files replaced destination"

@@ -1,4 +1,4 @@
-"""What mkdocs makes of the repository while it builds: sections of the README, photos, and the picture of the modules."""
+"""What mkdocs makes of the repository as it builds: sections of the README, photos, and the picture of the modules."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -29,17 +28,13 @@ def workplace(courtyard: Path, tmp_path: Path) -> Path:
     shutil.copytree(
         ROOT / "examples" / "extractor-package", tmp_path / "examples" / "extractor-package", ignore=ignored
     )
-    for name, words in {
-        "lgsfm": "-m lgsfm",
-        "python": "",
-        # into a folder of its own: the environment of the tests stays as it is
-        "pip": f"-m pip --disable-pip-version-check -q {{}} --no-deps --no-build-isolation --target {tmp_path}/site",
-    }.items():
+    # pip fills a folder of its own: the environment of the tests stays as it is
+    target = f"-q --no-deps --no-build-isolation --disable-pip-version-check --target {tmp_path}/site"
+    for name, words in {"lgsfm": '-m lgsfm "$@"', "python": '"$@"', "pip": f'-m pip "$@" {target}'}.items():
         command = tmp_path / "bin" / name
         command.parent.mkdir(exist_ok=True)
-        line = f'{sys.executable} {words} "$@"' if "{}" not in words else f"{sys.executable} {words.format('"$@"')}"
-        command.write_text(f"#!/bin/sh\nexec {line}\n")
-        command.chmod(command.stat().st_mode | stat.S_IEXEC)
+        command.write_text(f"#!/bin/sh\nexec {sys.executable} {words}\n")
+        command.chmod(0o755)
     return tmp_path
 
 
