@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import docs_pages
+import hooks  # of docs/
 import pytest
 from conftest import ROOT
 from docs_pages import architecture
@@ -82,3 +83,8 @@ def test_pictures_of_the_repository_are_on_the_site(site: Path) -> None:
 
 def test_no_mark_is_left_on_a_page(site: Path) -> None:
     assert all("<!-- README" not in path.read_text(encoding="utf-8") for path in site.rglob("*.html"))
+
+
+def test_a_section_of_the_readme_that_is_gone_is_an_error() -> None:
+    with pytest.raises(KeyError, match="No such heading"):
+        hooks.filled("<!-- README: No such heading -->")
