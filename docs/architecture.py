@@ -12,7 +12,7 @@ PACKAGE = ROOT / "lgsfm"
 
 ROOMS = {  # room -> its modules; tests/docs hold that each module of the rows is in one room
     "Command line": "__main__ cli",
-    "One run": "pipeline run sources workspace settings summary forecast rates room estimate speed",
+    "One run": "pipeline run rigs sources workspace settings summary forecast rates room estimate speed",
     "Stages": (
         "extraction upright pairing matching database mapping batches camera_groups camera_rules cameras "
         "database_reading database_record database_update finer focal healer healing layers view_graph"
@@ -21,17 +21,17 @@ ROOMS = {  # room -> its modules; tests/docs hold that each module of the rows i
     "Networks": "models weights hf",
     "Photos": (
         "images decoding image_checks image_headers image_files heif raw_photos exif masks mask_pixels input_kinds "
-        "photo_formats tiff_tags video"
+        "photo_formats panoramas tiff_tags video"
     ),
     "Two photos": "pair two_view epipolar drawing",
     "What came out": (
-        "citing exporting localization viewing finished report evaluation poses rendering doctor "
+        "citing exporting importing localization viewing finished report evaluation poses rendering doctor "
         "diagnosis remedies texture"
     ),
     "Files that last": (
         "store hdf5 files disk salvage integrity manifest manifest_comparison records model_files replaced destination"
     ),
-    "Ground": "types errors options observer citations signals silence child background machine",
+    "Ground": "types errors options observer bars printable citations signals silence threads child background machine",
 }
 
 

@@ -14,6 +14,7 @@ from strategies import NAMES, PHOTOS, pair_lists
 from lgsfm.camera_rules import CameraRule, read_rules, rules_digest
 from lgsfm.cli.flags import add_flags, given_flags
 from lgsfm.database import VerificationOptions
+from lgsfm.database_reading import DatabaseReport
 from lgsfm.database_record import DatabaseContent, DatabaseRecord
 from lgsfm.errors import InputError
 from lgsfm.extractors.sift import SiftOptions
@@ -289,6 +290,7 @@ def test_a_database_keeps_just_the_pairs_that_would_be_made_again(old, new, data
     record = DatabaseRecord(
         old.identity,
         "p",
+        {each.name: 0 for each in dataclasses.fields(DatabaseReport)},
         images=dict(old.images),
         finer=sorted(map(list, old.finer)),
         origin=old.origin,
