@@ -134,7 +134,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lgsfm",
         usage="lgsfm [-h] [--version] COMMAND ...",
-        description="From a folder of photos to a COLMAP model: lgsfm reconstruct images/ -o out",
         formatter_class=_CommandList,
         add_help=False,
     )
@@ -142,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     version = f"lgsfm {__version__}"
     parser.add_argument("--version", action="version", version=version, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(
-        title="commands (lgsfm COMMAND --help tells more)", prog="lgsfm", required=True, metavar="COMMAND"
+        title="lgsfm reconstruct images/ -o out: from photos to a COLMAP model. All commands", prog="lgsfm", required=True, metavar="COMMAND"
     )
     add_reconstruction_commands(commands)
     add_frames_commands(commands)

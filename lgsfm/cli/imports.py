@@ -28,7 +28,7 @@ def _add_import(commands: Any) -> None:
     text = "features and matches that hloc made, to go on from with lgsfm database and lgsfm map"
     command = commands.add_parser(
         "import",
-        help=text,
+        help="features and matches of hloc, to go on from",
         description="Example: lgsfm import out --features feats.h5 --matches matches.h5 --images photos. "
         f"Takes {text}; without --matches, with lgsfm pairs and lgsfm match before.",
     )
@@ -56,7 +56,7 @@ def _add_into_database(commands: Any) -> None:
     text = "write features and matches of a run into a database of COLMAP that is there already"
     command = commands.add_parser(
         "into-database",
-        help=text,
+        help="matches of a run into a database of COLMAP",
         description=f"Example: lgsfm into-database out project/database.db. Will {text}. It changes as a whole or not "
         "at all; images that it knows by name keep their ids, cameras, rigs and pose priors, others are added.",
     )

@@ -63,7 +63,7 @@ def _add_stage(command: argparse.ArgumentParser, function: Command) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    text = "compare a model with a reference: AUC of pose errors, and more"
+    text = "compare a model with a reference: AUC of pose errors"
     command = commands.add_parser(
         "evaluate",
         help=text,
