@@ -141,7 +141,10 @@ def _parser() -> argparse.ArgumentParser:
     version = f"lgsfm {__version__}"
     parser.add_argument("--version", action="version", version=version, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(
-        title="lgsfm reconstruct images/ -o out: from photos to a COLMAP model. All commands", prog="lgsfm", required=True, metavar="COMMAND"
+        title="lgsfm reconstruct images/ -o out: from photos to a COLMAP model. All commands",
+        prog="lgsfm",
+        required=True,
+        metavar="COMMAND",
     )
     add_reconstruction_commands(commands)
     add_frames_commands(commands)

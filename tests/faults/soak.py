@@ -31,8 +31,10 @@ import numpy as np
 from interrupt import SHARES, _problems_of_end, _wait_for
 from kinds import FAULTS, DiskFull
 from PIL import Image
-from scene import ALIKED, COURTYARD, PAUSE_S, SIFT, Scene, Watched
+from scene import ALIKED, COURTYARD, PAUSE_S, SIFT, Scene, Watched, command, entries_of
 from scene import LEFTOVERS as LEFTOVERS_OF_RUNS
+
+from lgsfm.errors import DamageError
 
 NOT_DAMAGED = (".lock", "colmap.log")
 RESIDENT_EVERY = 5
@@ -120,6 +122,7 @@ class Round:
     made: int = 0  # by the last run
     lost: int = 0
     mended: int = 0  # entries made again after damage
+    repaired: bool = False  # damage that the last run had no need to read was mended by `lgsfm cache repair`
     told: bool = False  # after damage: the first run ended with a message, and the next one was right
     problems: list[str] = field(default_factory=list)
     output_mb: float = 0.0
@@ -163,6 +166,11 @@ def play(place: Place, number: int, rng: random.Random) -> Round:
     if code == 1 and row.damage and "Traceback" not in again.said():
         row.told, again = True, place.run()
         code = again.wait()
+    if code == 0 and row.damage and _has_damage(place.output):  # which a run that reuses the database does not read
+        row.repaired = True
+        subprocess.run(command("cache", "repair", place.output, "--quiet"), check=True, capture_output=True)
+        again = place.run()
+        code = again.wait()
     made = again.finished()
     row.made = len(made)
     if row.damage:
@@ -177,6 +185,14 @@ def play(place: Place, number: int, rng: random.Random) -> Round:
     row.output_mb = round(sum(path.stat().st_size for path in place.output.rglob("*") if path.is_file()) / 1e6, 3)
     row.seconds = round(time.monotonic() - begin, 1)
     return row
+
+
+def _has_damage(output: Path) -> bool:
+    try:
+        entries_of(output)
+    except DamageError:
+        return True
+    return False
 
 
 def _strike(place: Place, row: Round, rng: random.Random) -> None:
