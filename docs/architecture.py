@@ -12,10 +12,10 @@ PACKAGE = ROOT / "lgsfm"
 
 ROOMS = {  # room -> its modules; tests/docs hold that each module of the rows is in one room
     "Command line": "__main__ cli",
-    "One run": "pipeline run rigs sources workspace settings summary forecast rates room estimate speed",
+    "One run": "pipeline run sources workspace settings summary forecast rates room estimate speed",
     "Stages": (
         "extraction upright pairing matching database mapping batches camera_groups camera_rules cameras "
-        "database_reading database_record database_update finer focal healer healing layers view_graph"
+        "database_reading database_record database_update finer focal healer healing layers rigs view_graph"
     ),
     "Components": "registry extractors matchers retrievers estimators codebook",
     "Networks": "models weights hf",
