@@ -25,7 +25,7 @@ MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin", "frames.bin", "rigs.
 CHEAP = ("doctor", "cite", "manifest", "comparison")
 READERS = (*CHEAP, "report", "verify", "prune", "export", "localize", "show", "evaluate")
 CUTS = 20
-MOST = 4  # damages of one file that one command meets
+MOST = 1  # damages of one file that one command meets
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +124,7 @@ def test_commands_live_with_many_damages_of_small_files(file: str, name: str, fi
 @pytest.mark.parametrize("file", FILES)
 def test_runs_go_on_from_damaged_small_files(file: str, finished: Path, output: Path) -> None:
     for label, text in random.Random(file).sample(_damages(finished, file), 1):
-        for stage in ("extract", "pairs", "match", "database", "map", "reconstruct"):
+        for stage in ("match", "map", "reconstruct"):
             (output / file).write_text(text, encoding="utf-8")
             options = SIFT if stage == "reconstruct" else ()
             ended = run(stage, finished / "photos", "-o", output, *options, "--quiet")
@@ -197,7 +197,7 @@ def test_damaged_models_are_named_and_old_results_stay(file: str, name: str, fin
 @pytest.mark.parametrize("name", ["report", "doctor", "export", "localize", "evaluate", "show"])
 @pytest.mark.parametrize("file", MODEL_FILES)
 def test_models_that_are_cut_off_anywhere_are_named(file: str, name: str, finished: Path, output: Path) -> None:
-    for share in (None, *range(0, CUTS, 4)):
+    for share in (None, *range(0, CUTS, 10)):
         _damage_model(finished, output, file, share)
         _assert_old_results_stay(name, finished, output, f"{file}: {share}/{CUTS}")
 
