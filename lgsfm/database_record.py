@@ -136,7 +136,7 @@ class DatabaseRecord:
         if is_whole and self.identity == content.identity:
             return self, set(content.pairs)
         kept = self.kept_pairs(content) if is_whole else set()
-        if self.fingerprint and not is_whole and database.exists():
+        if not is_whole and database.exists() and path.exists():  # without a record a killed run has made it
             self._put_beside(database)
         path.unlink(missing_ok=True)
         dropped, doubts = build(kept)

@@ -175,7 +175,7 @@ def _images(workspace: Workspace, contents: Contents) -> dict[str, dict[str, Any
 def changed_since(workspace: Workspace) -> list[str]:
     """What of an output folder is not as its manifest says, in words; nothing if there is no manifest.
 
-    Photos, pairs and options are compared, the hashes that lie beside features and matches, the rows of the database,
+    Pairs and options are compared, the hashes that lie beside features and matches, the rows of the database,
     and the bytes of the models. Whether features and matches are what their hashes say is for `lgsfm.integrity`.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pycolmap
 
-__all__ = ["check_lengths", "write_model"]
+__all__ = ["check_lengths", "num_images", "write_model"]
 
 BINARY = ("cameras.bin", "images.bin", "points3D.bin")
 COUNT = Struct("<Q")
@@ -58,6 +58,15 @@ def check_lengths(folder: Path) -> None:
                     place = size + 1
             if place > size:
                 raise ValueError(f"{name} is cut off, or a length in it is wrong")
+
+
+def num_images(folder: Path) -> int:
+    """The registered images of a model by the head of its binary file; 0 if there is none."""
+    try:
+        with (folder / "images.bin").open("rb") as file:
+            return int(COUNT.unpack(file.read(COUNT.size))[0])
+    except (OSError, error):
+        return 0
 
 
 def write_model(model: pycolmap.Reconstruction, folder: Path) -> None:

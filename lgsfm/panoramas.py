@@ -18,8 +18,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .errors import InputError, in_short
-from .files import read_json, write_bytes, write_json, write_text
+from .disk import remedy
+from .errors import CacheError, InputError, in_short
+from .files import fits, read_json, write_bytes, write_json, write_text
 from .images import file_digest, image_path, list_images, read_header, read_photo
 from .options import Options, option
 from .types import Progress
@@ -77,8 +78,16 @@ def split_panoramas(image_dir: Path, folder: Path, options: PanoramaOptions, pro
     targets = _targets(names)
     made_of = {"format": FORMAT, "options": options.to_dict(), "size": [width, height]}
     record, known = folder / RECORD, read_json(folder / RECORD)
-    done: dict[str, str] = known.get("panoramas", {}) if {key: known.get(key) for key in made_of} == made_of else {}
-    folder.mkdir(parents=True, exist_ok=True)
+    before: Any = known.get("panoramas") if {key: known.get(key) for key in made_of} == made_of else {}
+    done: dict[str, str] = {}
+    if fits(before, dict[str, str]):
+        done = {name: digest for name, digest in before.items() if name in targets}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise CacheError(f"The folder {folder} cannot be made: {exc.strerror}. {remedy(exc)}") from exc
+    if done != before:
+        write_json(record, {**made_of, "panoramas": done}, is_checked=True)  # before a view takes the name of another
     yaws = [360.0 * i / options.panorama_views for i in range(options.panorama_views)]
     _remove_others(folder, {f"{_prefix(yaw)}{target}" for yaw in yaws for target in targets.values()})
     rendered = 0

@@ -5,6 +5,7 @@ Anybody may have written these files: an older version, a newer one, an editor, 
 
 # without `from __future__ import annotations`: with it, a TypedDict does not know which of its keys may be missing
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -170,7 +171,8 @@ def known_options(path: Path) -> dict[str, Any]:
     found = read_json(path)
     if not found and os.path.lexists(path):
         raise InputError(
-            f"{path} is damaged. `lgsfm reconstruct` with the same choices writes it again; what is finished is kept."
+            f"{path} cannot be read: it is damaged. `lgsfm cache repair {shlex.quote(str(path.parent))}` removes it; "
+            "the next run makes it again."
         )
     wrong = misfits_of_options(found)
     return {name: value for name, value in found.items() if name in OPTIONS and name not in wrong}

@@ -31,6 +31,7 @@ from .mapping import ModelSummary, map_database, mapping_notes
 from .masks import find_masks, in_words, without_masks
 from .matchers import Matcher
 from .matching import MatchingReport, current_pairs, match_features
+from .model_files import num_images
 from .observer import Observer
 from .options import digest
 from .pairing import Collection, check_choice, read_pairs, select, voting_pairs, write_pairs
@@ -292,8 +293,7 @@ class Run:
 
     def make_models(self, folder: Path) -> tuple[list[ModelSummary], ReconstructionError | None]:
         """Models of the database in a folder, in the place of those there; without any, what the mapper failed of."""
-        is_first = folder == self.workspace.sparse and bool(self.workspace.kept_fields())
-        before = self.summary.num_reg_images if is_first else 0
+        before = num_images(folder / "0") if folder == self.workspace.sparse else 0
         with self._stage("map"):
             self.summary.mapper = self.settings.mapping.mapper
             try:
@@ -303,7 +303,7 @@ class Run:
                     folder,
                     self.settings.mapping,
                     is_resumable=not self.settings.run.deterministic,
-                    former_images=before if before <= len(self.names) else 0,
+                    former_images=before,
                     log_path=self.workspace.log,
                     progress=self.observer.progress("map"),
                 )

@@ -36,10 +36,10 @@ def plain_crashes() -> Iterator[None]:
 
 
 def _block() -> set[int] | None:
-    """Lets crash signals wait in this thread. The signals that did so before; None where there is no such thing."""
+    """Lets these signals wait in this thread. Those that did so before; None where there is no such thing."""
     if not hasattr(signal, "pthread_sigmask"):
         return None
-    return set(signal.pthread_sigmask(signal.SIG_BLOCK, CRASHES))
+    return set(signal.pthread_sigmask(signal.SIG_BLOCK, [*CRASHES, signal.SIGTERM]))
 
 
 # --------------------------------------------------------------------------------- Ctrl-C

@@ -51,6 +51,7 @@ WRITTEN = (
 )
 EXPORTS = "export"  # the folder of exports, see `lgsfm.exporting`
 UNFINISHED = ".partial"
+RECORD_OF_MODELS = "models.json"
 UNKNOWN_PHOTOS = "no folder of photos is known"
 LOCKED_BYTE = 1 << 20  # on Windows
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
@@ -294,9 +295,10 @@ def _places(root: Path) -> Iterator[Path]:
         yield path
         if path.is_symlink() or not path.is_dir():
             continue
-        if path.suffix == UNFINISHED:
+        if path.suffix == UNFINISHED or path.name in (FRAMES, VIEWS):
             yield from _below(path)
         elif path.name.startswith("sparse"):  # what has no number is the user's own
+            yield path / RECORD_OF_MODELS
             for model in (each for each in path.iterdir() if each.name.isdecimal()):
                 yield from (model, *_below(model))
 

@@ -70,3 +70,15 @@ def texture():
 def save_photo():
     """Writes photo files: ``save_photo(path, upright, orientation)``."""
     return saved
+
+
+@pytest.fixture(scope="session")
+def finished_run(courtyard: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run of four photos of the courtyard, which lie beside it. To be read, not changed."""
+    from cli_helpers import SIFT, copy_photos, run, views
+
+    root = tmp_path_factory.mktemp("finished run")
+    photos = copy_photos(courtyard / "images", root / "photos", views(0, 1, 2, 3))
+    ended = run("reconstruct", photos, "-o", root / "out", *SIFT, "--quiet")
+    assert ended.code == 0, ended.err
+    return root / "out"

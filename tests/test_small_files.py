@@ -188,7 +188,9 @@ def test_second_looks_of_an_older_layout_are_as_good_as_none(finished: Path, out
 
 def test_damaged_options_are_told_from_a_folder_of_something_else(output: Path, tmp_path: Path) -> None:
     (output / "options.json").write_text("{", encoding="utf-8")
-    assert "options.json is damaged. `lgsfm reconstruct`" in run("cite", output).err
+    said = run("cite", output).err
+    assert "options.json cannot be read: " in said
+    assert f"`lgsfm cache repair {output}`" in said
     assert "is no output folder of lgsfm" in run("cite", tmp_path).err
 
 

@@ -8,6 +8,7 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
+from ..signals import TerminatedError
 from .flags import folder
 from .terminal import Terminal
 
@@ -46,6 +47,8 @@ def _view(arguments: argparse.Namespace, terminal: Terminal) -> None:
             if not arguments.no_browser:
                 webbrowser.open(viewer.url)
             threading.Event().wait()
+        except TerminatedError:
+            raise
         except KeyboardInterrupt:  # which is how it is ended
             terminal.say("Ended.")
         finally:

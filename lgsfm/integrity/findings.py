@@ -224,7 +224,7 @@ def look_at_database(*, path: str, record: str, report: Progress) -> dict[str, A
     note = "" if known.checksum_of_data else "without a hash of its matches, of an older version"
     return {
         "num_entries": contents.num_pairs,
-        "problem": "" if is_same else "its content is not what was written",
+        "changed": [] if is_same else ["its content"],
         "note": note,
     }
 
@@ -275,7 +275,7 @@ def count_images(*, path: str, report: Progress) -> int:
 
 def leftovers(workspace: Workspace) -> list[Path]:
     """What killed runs and damage have left. Snapshots are no leftovers: the next run goes on from them."""
-    patterns = ("*.partial", "*.damaged", "*.damaged-*", "*.before", f"{workspace.other_models.name}*")
+    patterns = ("*.partial", "*.damaged", "*.damaged-*", f"{workspace.other_models.name}*")
     found = {path for pattern in patterns for path in workspace.root.glob(pattern)}
     kept = {
         path for path in found if any(path.glob("snapshots/*/whole")) or path.name == f"{workspace.log.name}.before"

@@ -122,9 +122,11 @@ def map_database(
             record_models(kept.folder)
             replace_models(kept.folder, output, keep_because=_loss(former_images, models[0].num_reg_images))
             models[0] = replace(models[0], attempts=attempts)
-        return models
-    finally:
+    except ReconstructionError:
         shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(partial, ignore_errors=True)  # whatever else came between, the next run goes on from it
+    return models
 
 
 def _loss(before: int, now: int) -> str:

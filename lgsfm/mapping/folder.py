@@ -94,7 +94,7 @@ def settle(aside: Path, output: Path) -> None:
     for path in sorted(aside.iterdir()):
         if path.name == RECORD:
             continue
-        if _is_model(path):
+        if _is_model(path) or _is_rest(aside, path, written):
             if changed := changed_files(aside, path.name, written):
                 others[path] = changed
             else:
@@ -104,10 +104,16 @@ def settle(aside: Path, output: Path) -> None:
         else:
             path.rename(output / path.name)
     if others:
-        target = put_beside(output.parent, list(others))
         named = [_in_words(path, files if written else []) for path, files in others.items()]
+        target = put_beside(output.parent, list(others))
         logger.warning("Kept in %s, since not as this program wrote it, or to be kept: %s.", target, "; ".join(named))
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_rest(folder: Path, path: Path, written: dict[str, str] | None) -> bool:
+    """Whether a folder is what is left of a model of ours, whose deletion was stopped."""
+    is_ours = any(name.startswith(f"{path.name}/") for name in written or ())
+    return is_ours and path.is_dir() and not path.is_symlink() and not changed_files(folder, path.name, written)
 
 
 def _is_model(path: Path) -> bool:
@@ -115,4 +121,5 @@ def _is_model(path: Path) -> bool:
 
 
 def _in_words(path: Path, changed: list[str]) -> str:
-    return f"model {path.name} ({', '.join(changed)})" if changed else f"model {path.name}"
+    what = f"model {path.name}" if _is_model(path) else path.name
+    return f"{what} ({', '.join(changed)})" if changed else what

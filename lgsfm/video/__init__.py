@@ -92,12 +92,10 @@ def extract_frames(
         new = {**source, "video": video.name, **_planned(video, wanted, progress("look"))}
         _check_names(folder, new, known, video)
         _make_folder(folder)
-        write_json(record, new, is_checked=True)  # before any frame: from here on these names are ours
-        for name in set(_names(known)) - set(_names(new)):
+        is_same_video = known.get("sha256") == source["sha256"]  # else a name may stay, the picture does not
+        for name in set(_names(known)) - (set(_names(new)) if is_same_video else set()):  # while they are on record
             (folder / name).unlink(missing_ok=True)
-        if known and known.get("sha256") != source["sha256"]:  # a name may stay, the picture does not
-            for name in _names(known):
-                (folder / name).unlink(missing_ok=True)
+        write_json(record, new, is_checked=True)  # before any frame: from here on these names are ours
         known = new
     missing = [row for row in known["frames"] if not (folder / row["name"]).is_file()]
     if missing:

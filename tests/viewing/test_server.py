@@ -91,6 +91,7 @@ def test_the_command_says_the_address_and_ends_by_ctrl_c(finished_run: Path) -> 
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which shells ignore for what runs behind
     )
     assert process.stdout is not None
     address = process.stdout.readline().strip()
