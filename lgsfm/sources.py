@@ -81,7 +81,8 @@ def _of_panoramas(source: Path, output: Path | None, settings: Settings, observe
     workspace = Workspace.open(root, source)
     own = {"rig": workspace.views / RIG, "cameras": workspace.views / CAMERAS}
     for flag, path in own.items():
-        if settings.flags.get(flag, str(path.resolve())) != str(path.resolve()):
+        given = Path(str(settings.flags.get(flag, path.resolve())))
+        if given.parts[-2:] != path.parts[-2:]:  # the folder may have been moved since that was noted
             raise InputError(
                 f"--panoramas and --{flag} exclude each other: the cameras of the views are known exactly."
             )

@@ -214,6 +214,35 @@ def test_a_video_that_was_changed_is_taken_anew_under_the_same_names(tmp_path):
     assert all(before[name] != after[name] for name in before)
 
 
+def test_frames_of_another_video_are_never_taken_for_those_of_this_one(tmp_path, monkeypatch):
+    """Killed at any step between the two."""
+    path, folder = tmp_path / "a.mp4", tmp_path / "frames"
+    write_video(path, [textured(96, 64, seed=i) for i in range(8)])
+    extract_frames(path, folder, FrameOptions(fps=30))
+    write_video(path, [255 - textured(96, 64, seed=i) for i in range(8)])
+
+    def killed(*arguments, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(video_module, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            extract_frames(path, folder, FrameOptions(fps=30))
+        assert not list(folder.glob("*.jpg"))
+        patched.setattr(video_module, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            extract_frames(path, folder, FrameOptions(fps=10))
+    taken = extract_frames(path, folder, FrameOptions(fps=30))
+    assert taken.written == len(taken.names) == 8
+
+
+def test_a_video_of_the_same_stem_is_refused(tmp_path):
+    extract_frames(short(tmp_path / "a.mp4"), tmp_path / "frames")
+    (tmp_path / "a.mp4").rename(tmp_path / "a.mov")
+    with pytest.raises(InputError, match=r"frames of a\.mp4, whose names would be those of a\.mov"):
+        extract_frames(tmp_path / "a.mov", tmp_path / "frames")
+
+
 def test_two_videos_share_a_folder_but_files_of_others_are_not_replaced(tmp_path):
     folder = tmp_path / "images"
     first = extract_frames(short(tmp_path / "a.mp4"), folder)

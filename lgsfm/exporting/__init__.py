@@ -71,7 +71,8 @@ def export(
     scene = open_scene(Path(output), model, None if image_dir is None else Path(image_dir))
     own_place = _default_place(scene, chosen)
     path = Path(destination) if destination is not None else own_place
-    check_destination(scene.workspace, scene.image_dir, path, suffix=Path(chosen.place).suffix, own_place=own_place)
+    suffix = Path(chosen.place).suffix
+    check_destination(scene.workspace, scene.image_dir, path, suffix=suffix, own_place=own_place, kind=format)
     images, points = len(scene.images), scene.model.num_points3D()
     place = (scene, values, observer or Observer())
     if chosen.is_folder:

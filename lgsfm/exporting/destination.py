@@ -12,7 +12,7 @@ from typing import Any
 
 from ..destination import check_file, refuse_link
 from ..disk import check_free, remedy
-from ..errors import CacheError, InputError
+from ..errors import CacheError, InputError, in_short
 from ..files import read_json, replace_folder
 from ..workspace import EXPORTS, Workspace
 
@@ -23,7 +23,9 @@ MARKS = {".ply": b"\ncomment lgsfm\n", ".glb": b'"generator":"lgsfm"'}  # at the
 BEGINNING = 256  # bytes
 
 
-def check_destination(workspace: Workspace, image_dir: Path, path: Path, *, suffix: str, own_place: Path) -> None:
+def check_destination(
+    workspace: Workspace, image_dir: Path, path: Path, *, suffix: str, own_place: Path, kind: str
+) -> None:
     """Raises `InputError` if an export may not be written to a path: something else is or belongs there.
 
     Args:
@@ -32,6 +34,7 @@ def check_destination(workspace: Workspace, image_dir: Path, path: Path, *, suff
         path: where the export goes.
         suffix: of a format of one file; "" is for folders.
         own_place: where it goes by default; a file there is one that was exported.
+        kind: name of the format.
     """
     refuse_link(path)
     own, exports, target = workspace.root.resolve(), (workspace.root / EXPORTS).resolve(), path.resolve()
@@ -45,12 +48,30 @@ def check_destination(workspace: Workspace, image_dir: Path, path: Path, *, suff
     if not suffix and path.exists():
         if not path.is_dir():
             raise InputError(f"{path} is a file, and this format is a folder. Choose another place with -o.")
-        if any(path.iterdir()) and not read_json(path / RECORD):
-            raise InputError(f"{path} is not empty, and what is there is no export. Choose a new folder with -o.")
+        if any(path.iterdir()):
+            _check_former(path, read_json(path / RECORD), kind)
     if suffix and (path.is_dir() or path.suffix.lower() != suffix):
         raise InputError(f"{path}: this format is one file, whose name ends in {suffix}. Name one with -o.")
     if suffix:
         check_file(path, f"{suffix} file", is_export, own_place=own_place)
+
+
+def _check_former(path: Path, record: Mapping[str, Any], kind: str) -> None:
+    """Raises `InputError` if a folder that is not empty is no export of a kind, or holds what others put there."""
+    if not record:
+        raise InputError(f"{path} is not empty, and what is there is no export. Choose a new folder with -o.")
+    if record.get("format", kind) != kind:
+        raise InputError(f"{path} is an export of the format {record['format']}. Choose another folder with -o.")
+    written = record.get("files")
+    others = [] if not isinstance(written, list) else sorted({*_files(path), RECORD} - {*written, RECORD})
+    if others:
+        raise InputError(
+            f"{path} holds what no export wrote: {in_short(others)}. Choose another folder with -o, or move that away."
+        )
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
 
 
 def is_export(path: Path) -> bool:
@@ -86,6 +107,7 @@ def written_folder(path: Path, record: Mapping[str, Any]) -> Iterator[Path]:
     with written_whole(path) as partial:
         partial.mkdir()
         yield partial
+        record = {**record, "files": _files(partial)}
         (partial / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +89,20 @@ def extract_frames(
     record = folder / f"{stem_of(video)}{RECORD}"
     source = {"format": FORMAT, "sha256": file_digest(video), "options": wanted.to_dict()}
     known = _read_record(record, video)
+    if known.get("video", video.name) != video.name:
+        raise InputError(
+            f"{folder} holds frames of {known['video']}, whose names would be those of {video.name}. Choose "
+            "another folder with -o, or rename the video."
+        )
     if {name: known.get(name) for name in source} != source:
         new = {**source, "video": video.name, **_planned(video, wanted, progress("look"))}
         _check_names(folder, new, known, video)
-        _make_folder(folder)
+        _make_folder(folder, stem_of(video))
         is_same_video = known.get("sha256") == source["sha256"]  # else a name may stay, the picture does not
         for name in set(_names(known)) - (set(_names(new)) if is_same_video else set()):  # while they are on record
             (folder / name).unlink(missing_ok=True)
+        if known and not is_same_video:
+            new["notes"] = [*new["notes"], f"The frames of another {video.name}, which were there, are replaced."]
         write_json(record, new, is_checked=True)  # before any frame: from here on these names are ours
         known = new
     missing = [row for row in known["frames"] if not (folder / row["name"]).is_file()]
@@ -159,10 +167,10 @@ def _write(video: Path, folder: Path, rows: list[dict[str, Any]], progress: Prog
         raise InputError(f"{video}: frames that could be decoded before cannot be now. Is the file being changed?")
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, stem: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob(".*.partial"):  # of a run that was killed
+        for path in folder.glob(f".{escape(stem)}_*.jpg.*.partial"):  # of a run that was killed
             path.unlink(missing_ok=True)
     except OSError as exc:
         raise CacheError(f"The folder {folder} cannot be made: {exc.strerror}. Choose another with -o.") from exc

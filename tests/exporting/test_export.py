@@ -88,15 +88,27 @@ def test_folders_without_a_model_say_what_to_do(tmp_path):
 def test_an_export_is_replaced_and_nothing_else_is(world, tmp_path):
     target = tmp_path / "gs"
     export(world.output, "nerfstudio", target)
-    (target / "images" / "stray.jpg").write_text("of before")
+    (target / "transforms.json").unlink()
     export(world.output, "nerfstudio", target)
-    assert not (target / "images" / "stray.jpg").exists()
+    assert (target / "transforms.json").exists()
     foreign = tmp_path / "thesis"
     foreign.mkdir()
     (foreign / "chapter1.tex").write_text("years of work")
     with pytest.raises(InputError, match="not empty, and what is there is no export"):
         export(world.output, "nerfstudio", foreign)
     assert files_below(foreign) == {"chapter1.tex"}
+
+
+def test_what_was_put_into_an_export_is_not_thrown_away(world, tmp_path):
+    export(world.output, "colmap", tmp_path / "scene")
+    with pytest.raises(InputError, match=r"scene is an export of the format colmap\. Choose"):
+        export(world.output, "nerfstudio", tmp_path / "scene")
+    (tmp_path / "scene" / "splats").mkdir()
+    (tmp_path / "scene" / "splats" / "trained.ply").write_text("mine")
+    with pytest.raises(InputError, match=r"scene holds what no export wrote: splats/trained\.ply"):
+        export(world.output, "colmap", tmp_path / "scene")
+    (tmp_path / "scene" / "splats" / "trained.ply").unlink()
+    export(world.output, "colmap", tmp_path / "scene")
 
 
 @pytest.mark.parametrize("name", ["ply", "glb"])
