@@ -6,7 +6,6 @@ line of its own, at most one each ten seconds. In a notebook bars are widgets, w
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from .observer import Observer
 from .printable import printable
 from .types import Progress
 
-__all__ = ["STYLES", "Bars", "style_here", "while_anybody_listens"]
+__all__ = ["STYLES", "Bars", "style_here"]
 
 STYLES = ("terminal", "lines", "notebook")
 UNITS = {
@@ -53,10 +52,18 @@ class Bars(Observer):
         self.style = style or style_here()
         self.bars: dict[str, Any] = {}
 
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Around all that is shown: where nobody can see it any more, nothing is shown from then on."""
+        try:
+            yield
+        except OSError:
+            self.quiet = True
+
     def say(self, text: str) -> None:
         """One line, above the bars."""
         if not self.quiet:
-            with while_anybody_listens():
+            with self.heard():
                 tqdm.write(printable(text), file=sys.stderr)
 
     def progress(self, stage: str) -> Progress | None:
@@ -67,8 +74,9 @@ class Bars(Observer):
             self.bars.pop(stage).close()
 
         def report(done: int, total: int) -> None:
-            with while_anybody_listens():
-                show(done, total)
+            if not self.quiet:
+                with self.heard():
+                    show(done, total)
 
         def show(done: int, total: int) -> None:
             bar = self.bars.get(stage)
@@ -86,7 +94,7 @@ class Bars(Observer):
 
     def close(self) -> None:
         """Ends a bar that did not reach its total."""
-        with while_anybody_listens():
+        with self.heard():
             for bar in self.bars.values():
                 bar.close()
 
@@ -148,19 +156,3 @@ def _class_of(style: str) -> Any:
     from tqdm.notebook import tqdm as widget
 
     return widget
-
-
-@contextmanager
-def while_anybody_listens() -> Iterator[None]:
-    """Hours of work must not end because the terminal was closed, or whoever read the lines has gone.
-
-    From then on what is written there goes nowhere.
-    """
-    try:
-        yield
-    except OSError:
-        gone, nowhere = os.fstat(sys.stderr.fileno()), os.open(os.devnull, os.O_WRONLY)
-        for number in (1, 2):  # the result goes the same way, if it was to appear there
-            if os.path.samestat(os.fstat(number), gone):
-                os.dup2(nowhere, number)
-        os.close(nowhere)

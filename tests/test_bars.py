@@ -88,3 +88,29 @@ def test_a_notebook_is_known_by_its_kernel(monkeypatch: pytest.MonkeyPatch, has_
     monkeypatch.setattr(bars, "find_spec", lambda name: SimpleNamespace() if has_widgets else None)
     monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: False))
     assert style_here() == style
+
+
+def test_a_stream_that_fails_silences_the_bars_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of a log file is full, say: the program that asked for bars goes on, and its own output too."""
+
+    class Full:
+        encoding = "utf-8"
+
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        def flush(self) -> None:
+            pass
+
+        def isatty(self) -> bool:
+            return False
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    shown = Bars(style="lines")
+    shown.say("Features: sift.")
+    report = shown.progress("match") or (lambda done, total: None)
+    report(1, 2)
+    shown.close()
+    assert shown.quiet
+    os.write(1, b"")  # stdout is still what it was
+    assert os.readlink("/proc/self/fd/1") != os.devnull if os.path.exists("/proc/self/fd/1") else True

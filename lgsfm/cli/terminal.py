@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from tqdm import tqdm
 
-from ..bars import Bars, while_anybody_listens
+from ..bars import Bars
 from ..printable import printable
 from ..workspace import Workspace
 
@@ -50,8 +53,30 @@ class PrintableStream:
 class Terminal(Bars):
     """Lines and progress bars, and what commands say alike."""
 
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """As `while_anybody_listens`: the process is ours, and what libraries print must not end it either."""
+        with while_anybody_listens():
+            yield
+
     def say_photos(self, output: Path, given: Path | None) -> None:
         """Where photos of a run are read from, unless the user has said so: the output folder may be of a stranger."""
         folder = Workspace.of_run(output).recorded_image_dir()
         if given is None and folder.is_dir():
             self.say(f"Photos: {folder}, as the output folder says; --images DIR names another.")
+
+
+@contextmanager
+def while_anybody_listens() -> Iterator[None]:
+    """Hours of work must not end because the terminal was closed, or whoever read the lines has gone.
+
+    From then on what is written there goes nowhere.
+    """
+    try:
+        yield
+    except OSError:
+        gone, nowhere = os.fstat(sys.stderr.fileno()), os.open(os.devnull, os.O_WRONLY)
+        for number in (1, 2):  # the result goes the same way, if it was to appear there
+            if os.path.samestat(os.fstat(number), gone):
+                os.dup2(nowhere, number)
+        os.close(nowhere)
