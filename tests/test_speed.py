@@ -272,7 +272,7 @@ def small_views(folder: Path, count: int) -> list[str]:
         (("--images", "abc"), 2, "'abc' is no whole number"),
         (("",), 2, "the name of the folder is empty"),
         (("nowhere",), 1, "does not exist"),
-        (("--features", "supperpoint"), 1, "Available: aliked, disk, sift, superpoint, xfeat"),
+        (("--features", "supperpoint"), 1, "Available: aliked, disk, imported, sift, superpoint, xfeat"),
     ],
 )
 def test_wrong_usage_is_explained(words: tuple[str, ...], code: int, message: str) -> None:
