@@ -25,6 +25,7 @@ COUNT = Struct("<Q")
 # reconstruction_io_binary.cc
 CAMERA = Struct("<2I2Q")  # number, model, width, height; then the parameters
 PARAMETER = 8
+NUM_PARAMETERS = (3, 4, 4, 5, 8, 8, 12, 5, 4, 5, 12, 16)  # by number of the model, SIMPLE_PINHOLE first
 POINT = Struct("<Q3d3BdQ")  # number, position, colour, error, length of the track
 TRACK_ELEMENT = 8
 IMAGE = Struct("<I7dI")  # number, pose, camera; then the name
@@ -54,6 +55,8 @@ def check_lengths(folder: Path) -> None:
                 try:
                     for _ in repeat(None, COUNT.unpack_from(data)[0]):
                         place = after(data, place)
+                except _UnknownModelError:
+                    continue
                 except (error, OverflowError):  # there is nothing at this place, nor can there be
                     place = size + 1
             if place > size:
@@ -82,8 +85,14 @@ def write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
 
 
 def _after_camera(data: mmap.mmap, place: int) -> int:
-    CAMERA.unpack_from(data, place)
-    return place + CAMERA.size  # at least: how many parameters follow is for COLMAP to know
+    model = CAMERA.unpack_from(data, place)[1]
+    if model >= len(NUM_PARAMETERS):
+        raise _UnknownModelError
+    return place + CAMERA.size + PARAMETER * NUM_PARAMETERS[model]
+
+
+class _UnknownModelError(Exception):
+    """A camera model of which only COLMAP knows how many parameters it has."""
 
 
 def _after_point(data: mmap.mmap, place: int) -> int:
