@@ -33,6 +33,7 @@ __all__ = [
     "copy_pairs",
     "for_matcher",
     "import_matches",
+    "is_unsure",
     "opened_database",
     "verify_matches",
     "write_matches",
@@ -167,7 +168,7 @@ def import_matches(
             except DamageError as exc:
                 damaged.append(exc)
                 continue
-            if len(found) and float(found.scores.mean()) < min_confidence:
+            if is_unsure(found, min_confidence):
                 unsure.append(pair)
             else:
                 write_matches(database, ids, pair, found)
@@ -184,6 +185,11 @@ def _add_matches(path: Path, matches: Mapping[Pair, Matches], pairs: Sequence[Pa
             ids = {image.name: image.image_id for image in database.read_all_images()}
             for pair in pairs:
                 write_matches(database, ids, pair, matches[pair])
+
+
+def is_unsure(matches: Matches, min_confidence: float) -> bool:
+    """Whether a pair has matches of which the matcher is not sure enough, on average, for them to be verified."""
+    return len(matches) > 0 and float(matches.scores.mean()) < min_confidence
 
 
 def write_matches(database: pycolmap.Database, ids: Mapping[str, int], pair: Pair, matches: Matches) -> None:

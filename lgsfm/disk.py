@@ -10,7 +10,9 @@ import os
 import shutil
 from pathlib import Path
 
-__all__ = ["check_free", "free_bytes", "remedy"]
+__all__ = ["NO_LOCKS", "check_free", "free_bytes", "remedy"]
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # of file systems that have none
 
 FULL_BYTES = 1 << 16  # a disk with less is full
 REMEDIES = {

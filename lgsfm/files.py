@@ -46,33 +46,28 @@ def write_text(path: Path, text: str) -> None:
 
     Raises `CacheError` if that fails.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        temporary.unlink(missing_ok=True)
-        with open(temporary, "x", encoding="utf-8") as file:  # "x": never through a link that lies there
-            file.write(text)
-        sync_file(temporary)  # or a power loss may leave an empty file under the name
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as exc:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise CacheError(f"{path} cannot be written: {exc.strerror}. {remedy(exc)}") from exc
+    _write_whole(path, path.name, text.encode())
+    sync_folder(path.parent)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes a picture as a whole; until then it is hidden, and no photo of the folder. Raises `CacheError`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _write_whole(path, f".{path.name}", data)
+
+
+def _write_whole(path: Path, name: str, data: bytes) -> None:
+    """Writes a file under a name of this process alone, which begins as given, and then gives it its own."""
+    temporary = path.with_name(f"{name}.{os.getpid()}.partial")
     try:
         temporary.unlink(missing_ok=True)
-        with open(temporary, "xb") as file:
+        with open(temporary, "xb") as file:  # "x": never through a link that lies there
             file.write(data)
-        sync_file(temporary)
+        sync_file(temporary)  # or a power loss may leave an empty file under the name
         os.replace(temporary, path)
     except OSError as exc:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the folder and the disk space.") from exc
+        raise CacheError(f"{path} cannot be written: {exc.strerror}. {remedy(exc)}") from exc
 
 
 def make_folder_of(path: Path) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .disk import check_free, remedy
+from .disk import NO_LOCKS, check_free, remedy
 from .errors import CacheError, DamageError, InUseError
 
 __all__ = [
@@ -67,7 +67,6 @@ HASH_DIGITS = 32
 WAIT_S, SAY_AFTER_S, TRY_EACH_S = 10.0, 1.0, 0.05  # for another process to close a file
 MAX_DEPTH = 100  # of folders of photos; deeper ones are a circle
 COMPLETE = "complete"  # attribute of a finished entry: the hash of all that is in it
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 NO_RESERVING = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.ESPIPE)
 READING_ERRORS = (  # h5py raises all of these for damage, and of what it returns, numpy
     OSError,

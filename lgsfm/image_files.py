@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from .errors import InputError, in_short
-from .input_kinds import is_url, kind_of, remedy
+from .input_kinds import is_url, kind_of, way_out
 from .photo_formats import EXTRA_SUFFIXES, PLAIN_SUFFIXES, is_readable, pip_command
 
 __all__ = [
@@ -197,7 +197,7 @@ def _no_folder(path: Path) -> str:
         return f"The image folder '{path}' does not exist. Check the path."
     try:
         with open_file(path) as stream:
-            return f"'{path}' is not a folder. {remedy(path, kind_of(stream))}"
+            return f"'{path}' is not a folder. {way_out(path, kind_of(stream))}"
     except OSError:
         return f"'{path}' is not a folder. Give the folder that holds the photos."
 

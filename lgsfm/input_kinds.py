@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from .tiff_tags import Tiff, TiffError
 
-__all__ = ["AVIF_BRANDS", "HEIF_BRANDS", "RAW_BRANDS", "brands", "is_url", "kind_of", "remedy"]
+__all__ = ["AVIF_BRANDS", "HEIF_BRANDS", "RAW_BRANDS", "brands", "is_url", "kind_of", "way_out"]
 
 HEAD_BYTES = 400  # more than two packets of an MPEG transport stream, and the magic of tar at 257
 MAX_BRANDS = 32
@@ -71,7 +71,7 @@ def brands(head: bytes) -> frozenset[bytes]:
     return frozenset({head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))})
 
 
-def remedy(path: Path, kind: str) -> str:
+def way_out(path: Path, kind: str) -> str:
     """What to do with an input of that kind, which is no folder of photos: a sentence or two, with the command."""
     name, folder = shlex.quote(str(path)), shlex.quote(str(path.with_suffix("")))
     then = f"then: lgsfm reconstruct {folder}"

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .disk import remedy
+from .disk import NO_LOCKS, remedy
 from .errors import CacheError, InputError, InUseError
 from .files import clear_partial_files, read_json_strictly
 from .options import digest
@@ -54,7 +54,6 @@ UNFINISHED = ".partial"
 RECORD_OF_MODELS = "models.json"
 UNKNOWN_PHOTOS = "no folder of photos is known"
 LOCKED_BYTE = 1 << 20  # on Windows
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 logger = logging.getLogger(__name__)
 
 
@@ -129,7 +128,7 @@ class Workspace:
                 file.write(str(os.getpid()))
                 file.flush()
         except OSError as exc:
-            if exc.errno in NO_LOCKS:
+            if exc.errno in (*NO_LOCKS, errno.EINVAL):
                 logger.warning("%s: this file system has no locks. Do not start a second process here.", self.root)
                 return file
             file.close()

@@ -7,13 +7,15 @@ import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..database import VerificationOptions
 from ..errors import in_short
-from ..importing import FillReport, ImportReport, fill_database, import_features
 from .flags import add_options, folder, given_options
 from .terminal import Terminal
+
+if TYPE_CHECKING:
+    from ..importing import FillReport, ImportReport
 
 __all__ = ["add_commands"]
 
@@ -84,6 +86,8 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 
 
 def _import(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    from ..importing import import_features  # which few commands need
+
     report = import_features(
         arguments.run,
         arguments.features,
@@ -114,6 +118,8 @@ def _import_lines(report: ImportReport, images: Path, *, has_matches: bool) -> l
 
 
 def _into_database(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    from ..importing import fill_database
+
     report = fill_database(
         arguments.run,
         arguments.database,

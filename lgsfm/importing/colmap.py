@@ -25,6 +25,7 @@ from ..database import (
     check_pycolmap,
     copy_pairs,
     for_matcher,
+    is_unsure,
     opened_database,
     verify_matches,
     write_matches,
@@ -262,7 +263,7 @@ def _write_pairs(
     with opened_database(path) as database:
         for pair in pairs:
             found = matches[pair]
-            if len(found) and float(found.scores.mean()) >= min_confidence:
+            if len(found) and not is_unsure(found, min_confidence):
                 write_matches(database, ids, pair, found)
                 sure.add(pair)
     return sure
