@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -114,7 +115,7 @@ def outcomes(
     context = multiprocessing.get_context("fork")  # the children need not load the libraries again
     while left:
         ours, theirs = context.Pipe()
-        child = context.Process(target=_run, args=(case, left[:BATCH], theirs, memory_bytes))
+        child = context.Process(target=_in_new_thread, args=(_run, case, left[:BATCH], theirs, memory_bytes))
         child.start()
         theirs.close()
         for _ in range(len(left[:BATCH])):
@@ -136,6 +137,13 @@ def _answer(pipe: Connection, child: multiprocessing.Process, limit_s: float) ->
     child.join()
     code = child.exitcode or 0
     return f"{WRONG}died of {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+
+
+def _in_new_thread(run: Callable[..., None], *arguments: object) -> None:
+    """OpenMP's threads belong to the thread that used them first: a fork's first thread would wait for its parent's."""
+    thread = threading.Thread(target=run, args=arguments)
+    thread.start()
+    thread.join()
 
 
 def _run(case: Callable[[int], str], numbers: list[int], pipe: Connection, memory_bytes: int) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from functools import partial
 
 import pytest
+import torch
 
 if sys.platform != "linux":
     pytest.skip("limits of memory and forks as Linux has them", allow_module_level=True)
@@ -71,7 +72,7 @@ def test_damaged_models_are_read_or_refused(kind, tmp_path):
 def test_the_sandbox_tells_what_goes_wrong():
     def case(number):
         if number == 1:
-            os.kill(os.getpid(), signal.SIGSEGV)
+            signal.raise_signal(signal.SIGSEGV)
         if number == 2:
             time.sleep(60)
         if number == 3:
@@ -88,6 +89,14 @@ def test_the_sandbox_tells_what_goes_wrong():
         "MemoryError",
         "died of exit code 3",
     ]
+
+
+def test_cases_may_compute_in_parallel_after_their_parent_did():
+    def case(number):
+        return f"{torch.ones(1 << 20).sum():.0f}"
+
+    wanted = case(0)
+    assert dict(outcomes(case, range(2), limit_s=20)) == {0: wanted, 1: wanted}
 
 
 @pytest.mark.parametrize("made", [b"damaged", {"a": b"damaged", "b": b""}])
