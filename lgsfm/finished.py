@@ -52,6 +52,11 @@ class FinishedRun:
         return FeatureStore(self._existing(self._features_path))
 
     @cached_property
+    def names(self) -> list[str]:
+        """The photos that have features and are still in the folder, sorted; entries of others stay behind."""
+        return [name for name in sorted(self.features) if self.photo(name).is_file()]
+
+    @cached_property
     def matches(self) -> MatchStore:
         """The matches of the last command."""
         if "matcher" not in self.options:

@@ -30,11 +30,12 @@ __all__ = ["dense_matches", "pair_key", "write_hloc"]
 
 
 def write_hloc(scene: Scene, folder: Path, options: Options, observer: Observer) -> list[str]:
-    """Writes features of all photos that have any, all matches of them, and the model."""
+    """Writes features of the photos of the folder and of the model, all matches of them, and the model."""
     run = FinishedRun(scene.workspace.root, scene.image_dir)
     with run.features as features, run.matches as matches:
-        names = sorted(features)
-        pairs = sorted(current_pairs(features, list(matches), matches))
+        there = {*run.names, *(image.name for image in scene.images if image.name in features)}
+        names = sorted(there)
+        pairs = sorted(pair for pair in current_pairs(features, list(matches), matches) if there.issuperset(pair))
         keys = _checked_keys(pairs)
         counts = {}
         progress = observer.progress("export")

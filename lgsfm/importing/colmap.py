@@ -92,7 +92,8 @@ def fill_database(
     The database changes as a whole or not at all.
 
     Args:
-        output: folder of `lgsfm reconstruct`, or of its stages up to ``lgsfm match``.
+        output: folder of `lgsfm reconstruct`, or of its stages up to ``lgsfm match``. Of its photos those are written
+            that are still where they were.
         database: the file; its images are known by their names, the others are added, with cameras by EXIF.
         image_dir: of the photos; None means where they were.
         is_raw: leave the geometric verification to COLMAP (``colmap geometric_verifier``).
@@ -113,25 +114,31 @@ def fill_database(
     settings = Settings.from_flags({**run.options.get("flags", {}), **(verification or {})})
     with run.features as features, run.matches as matches, exclusive_copy(path) as partial:
         _check_readable(partial, path, run.workspace.log)
+        if not run.names:
+            raise InputError(
+                f"None of the {len(features)} photos of {output} is in '{run.image_dir}'. Name: --images DIR."
+            )
         known = _known_images(partial, path)
-        _check_images(known, features, path, replace=replace)
-        removed = _forget(partial, [known[name].id for name in features if name in known])
-        added = sorted(name for name in features if name not in known)
+        _check_images(known, run.names, features, path, replace=replace)
+        removed = _forget(partial, [known[name].id for name in run.names if name in known])
+        added = [name for name in run.names if name not in known]
         ids = {name: image.id for name, image in known.items()}
         ids |= _add_images(partial, run.image_dir, added, settings)
-        _write_keypoints(partial, features, ids)
-        pairs = sorted(current_pairs(features, list(matches), matches))
+        _write_keypoints(partial, run.names, features, ids)
+        there = set(run.names)
+        pairs = sorted(pair for pair in current_pairs(features, list(matches), matches) if there.issuperset(pair))
         options = for_matcher(settings.verification, str(run.options["matcher"]["matcher"]))
-        say(f"{len(pairs)} pairs of {len(features)} photos, {len(added)} of them new to the database.")
+        say(f"{len(pairs)} pairs of {len(run.names)} photos, {len(added)} of them new to the database.")
+        if gone := len(features) - len(run.names):
+            say(f"Warning: {gone} photos of the run are left out, which are not in {run.image_dir} any more.")
         if is_raw:
             sure = _write_pairs(partial, ids, matches, pairs, options.min_confidence)
             report = DatabaseReport(len(ids), len(sure), 0, 0)
         else:
             sure, report = _verified_pairs(partial, ids, matches, pairs, options, run.workspace.log)
-        num_features = len(features)
     unsure = sum(1 for pair in pairs if pair not in sure)
     numbers = report.num_pairs, report.num_verified, report.num_inliers
-    return FillReport(path, num_features, tuple(added), *numbers, unsure, removed)
+    return FillReport(path, len(run.names), tuple(added), *numbers, unsure, removed)
 
 
 def _path(path: str | Path | None) -> Path | None:
@@ -188,13 +195,15 @@ def _known_images(partial: Path, path: Path) -> dict[str, _Known]:
         raise InputError(f"The images of {path} cannot be read: {exc}. It may be damaged.") from exc
 
 
-def _check_images(known: Mapping[str, _Known], features: Mapping[str, Features], path: Path, *, replace: bool) -> None:
+def _check_images(
+    known: Mapping[str, _Known], names: Sequence[str], features: Mapping[str, Features], path: Path, *, replace: bool
+) -> None:
     """Raises `InputError` where what is to be written does not fit what is there."""
-    common = sorted(name for name in features if name in known)
+    common = [name for name in names if name in known]
     if known and not common:
         raise InputError(
             f"{path} knows none of the photos: its images are named {in_short(sorted(known))}, those of the run "
-            f"{in_short(sorted(features))}. Both must be relative to the same folder: run lgsfm on that of the project."
+            f"{in_short(names)}. Both must be relative to the same folder: run lgsfm on that of the project."
         )
     for name in common:
         if features[name].image_size != known[name].size:
@@ -249,9 +258,11 @@ def _add_images(partial: Path, image_dir: Path, names: Sequence[str], settings: 
     return found
 
 
-def _write_keypoints(partial: Path, features: Mapping[str, Features], ids: Mapping[str, int]) -> None:
+def _write_keypoints(
+    partial: Path, names: Sequence[str], features: Mapping[str, Features], ids: Mapping[str, int]
+) -> None:
     with opened_database(partial) as database:
-        for name in features:
+        for name in names:
             database.write_keypoints(ids[name], features[name].keypoints + np.float32(PIXEL_CENTRE))
 
 

@@ -129,6 +129,24 @@ def test_an_empty_database_gets_all_images(world, output, tmp_path):
     assert mapped(path, world, tmp_path / "models").num_reg_images() == 6
 
 
+def test_photos_that_were_taken_away_stay_out(world, output, tmp_path):
+    path = tmp_path / "project" / "database.db"
+    path.parent.mkdir()
+    pycolmap.Database.open(path).close()
+    gone = sorted(NAMES)[1]
+    (world.photos / gone).unlink()
+    ran = run("into-database", output, path)
+    assert ran.code == 0, ran.err
+    assert "10 pairs of 5 photos" in ran.err
+    assert f"Warning: 1 photos of the run are left out, which are not in {world.photos} any more." in ran.err
+    assert "Keypoints 5 photos" in ran.out
+    with closing(sqlite3.connect(path)) as database:
+        assert {row[0] for row in database.execute("SELECT name FROM images")} == set(NAMES) - {gone}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"None of the 6 photos .*empty.*--images DIR"):
+        fill_database(output, path, image_dir=tmp_path / "empty")
+
+
 def test_raw_matches_are_left_to_colmap(world, output, tmp_path):
     path = make_database(world, tmp_path / "project" / "database.db")
     ran = run("into-database", output, path, "--raw")

@@ -123,6 +123,21 @@ def test_what_is_exported_again_is_what_was_imported(world, files, tmp_path):
     assert bring_in(other, world, again, "--pairs", folder / "pairs.txt").code == 0
 
 
+def test_of_photos_that_were_taken_away_only_those_of_the_model_are_exported(world, files, tmp_path):
+    output = tmp_path / "out"
+    bring_in(files, world, output)
+    first, second = sorted(NAMES)[:2]
+    (world.photos / first).unlink()
+    for stage in ("database", "map"):
+        assert run(stage, world.photos, "-o", output).code == 0
+    (world.photos / second).unlink()
+    folder = export(output, "hloc").path
+    assert len((folder / "pairs.txt").read_text().splitlines()) == 10
+    with h5py.File(folder / "features.h5") as found:
+        assert second in found
+        assert first not in found
+
+
 def test_other_files_have_stores_of_their_own_and_the_same_ones_the_same(world, files, tmp_path):
     output = tmp_path / "out"
     first = import_features(output, *files, world.photos)
