@@ -32,6 +32,7 @@ __all__ = [
 
 IMAGE_SUFFIXES = PLAIN_SUFFIXES | EXTRA_SUFFIXES.keys()
 _ARCHIVE_SUFFIXES = frozenset((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"))
+OUTPUT_SIGNS = (("options.json",), ("views", "views.json"))  # of output folders, whose first file is .lock
 MOST_NAMED = 20  # of names that cannot be used
 _log = logging.getLogger(__name__)
 
@@ -47,23 +48,38 @@ class UnusableError(Exception):
 def list_images(folder: Path) -> list[str]:
     """The images in ``folder`` and its sub-folders: relative POSIX paths, sorted by code point.
 
-    An image is what has one of `IMAGE_SUFFIXES`, in any case. Hidden files and folders are left out. Links are
-    followed, also out of the folder; but a folder that several paths lead to is listed once. Of a HEIC, AVIF or raw
+    An image is what has one of `IMAGE_SUFFIXES`, in any case. Hidden files and folders are left out, and so are output
+    folders of lgsfm within the folder. Links are followed, also out of the folder; but a folder that several paths
+    lead to is listed once. Of a HEIC, AVIF or raw
     photo beside a JPEG, PNG or TIFF of the same name only the latter is listed: they show the same.
     Raises `InputError` if there is no image, or none for which the library that reads it is here.
     """
     folder = Path(folder)
     if not os.path.isdir(folder):
         raise InputError(_no_folder(folder))
-    names = sorted(walk_files(folder))
+    left_out: list[str] = []
+    names = sorted(walk_files(folder, left_out))
     images = [name for name in names if _suffix(name) in IMAGE_SUFFIXES]
     others = Counter(_suffix(name) for name in names if _suffix(name) not in IMAGE_SUFFIXES)
     if not images:
         raise InputError(_no_images(folder, others))
     _check_names(images, folder)
+    _tell_left_out(left_out, folder)
     images = _without_doubles(images, folder)
     _check_libraries(images, folder)
     return images
+
+
+def _tell_left_out(names: list[str], folder: Path) -> None:
+    """Says which photos are not taken since they, or the folders that they lie in, are none of the user's photos."""
+    hidden = [
+        name for name in names if _suffix(name) in IMAGE_SUFFIXES and not name.rpartition("/")[2].startswith("._")
+    ]
+    outputs = [name for name in sorted(names) if name.endswith("/")]
+    if hidden:
+        _log.info("%d hidden photos in '%s' are left out (%s).", len(hidden), folder, in_short(hidden))
+    if outputs:
+        _log.info("Output folders of lgsfm in '%s' are left out (%s).", folder, in_short(outputs))
 
 
 def _without_doubles(names: list[str], folder: Path) -> list[str]:
@@ -152,11 +168,13 @@ def open_file(path: Path | str) -> io.BufferedReader:
     raise NoFileError("is a folder, not a file" if stat.S_ISDIR(mode) else "is a pipe or a device, not a file")
 
 
-def walk_files(folder: Path | str) -> Iterator[str]:
-    """Relative POSIX paths of the files below a folder, hidden ones left out; links to folders are followed.
+def walk_files(folder: Path | str, left_out: list[str] | None = None) -> Iterator[str]:
+    """Relative POSIX paths of what is no folder below a folder; links to folders are followed.
 
     Each folder is walked once, by a path without links if there is one; so links cannot make endless paths, nor
-    thousands of paths to the same few files. Raises `InputError` where a folder cannot be listed.
+    thousands of paths to the same few files. What is hidden is left out, and so are output folders of lgsfm below the
+    folder: their names come into ``left_out``, those of output folders with / at the end. Raises `InputError` where a
+    folder cannot be listed.
     """
     seen: set[str] = set()
     folders, links = [(os.fspath(folder), "")], list[tuple[str, str]]()
@@ -166,12 +184,22 @@ def walk_files(folder: Path | str) -> Iterator[str]:
             continue
         seen.add(real)
         for entry in _entries(path):
-            if entry.name.startswith("."):
-                continue
-            if os.path.isdir(entry.path):
+            is_folder = os.path.isdir(entry.path)
+            if entry.name.startswith(".") or (is_folder and _is_output(entry.path)):
+                if left_out is not None:
+                    is_output = is_folder and not entry.name.startswith(".")
+                    left_out.append(f"{prefix}{entry.name}{'/' if is_output else ''}")
+            elif is_folder:
                 (links if entry.is_symlink() else folders).append((entry.path, f"{prefix}{entry.name}/"))
-            elif os.path.isfile(entry.path) or entry.is_symlink():  # a broken link is named when it is read
+            else:  # a broken link or a pipe is named when it is read
                 yield f"{prefix}{entry.name}"
+
+
+def _is_output(folder: str) -> bool:
+    """Whether a folder is one that runs write: photos in it are made of others."""
+    return os.path.isfile(os.path.join(folder, ".lock")) and any(
+        os.path.isfile(os.path.join(folder, *sign)) for sign in OUTPUT_SIGNS
+    )
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

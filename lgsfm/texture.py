@@ -35,8 +35,10 @@ def expected_keypoints(image_dir: Path, names: Sequence[str], extractor: str, ma
 
 
 def textured_share(rgb: np.ndarray) -> float:
-    """The share of a picture, (H, W, 3) uint8 of at least a block, that is not plain: keypoints lie there."""
+    """The share of a picture, (H, W, 3) uint8, that is not plain, where keypoints lie; 0 if it has no whole block."""
     grey = rgb.mean(2, dtype=np.float32)
     height, width = (edge // BLOCK_PX for edge in grey.shape)
+    if not height or not width:
+        return 0.0
     blocks = grey[: height * BLOCK_PX, : width * BLOCK_PX].reshape(height, BLOCK_PX, width, BLOCK_PX)
     return float((blocks.std((1, 3)) > PLAIN).mean())

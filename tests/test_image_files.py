@@ -38,12 +38,31 @@ def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders")
-def test_pipes_are_not_listed_and_links_to_them_are_named(tmp_path):
+def test_pipes_and_links_to_them_are_listed_so_that_whoever_reads_them_names_them(tmp_path):
     photo(tmp_path / "a.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to("pipe.jpg")
     (tmp_path / "x.jpg").mkdir()
     photo(tmp_path / "x.jpg" / "b.jpg")
-    assert list_images(tmp_path) == ["a.jpg", "x.jpg/b.jpg"]
+    assert list_images(tmp_path) == ["a.jpg", "link.jpg", "pipe.jpg", "x.jpg/b.jpg"]
+
+
+def test_hidden_photos_and_those_in_output_folders_are_left_out_and_told(tmp_path, caplog):
+    caplog.set_level("INFO")
+    for name in ("a.jpg", ".b.jpg", "c/.d.jpg", "._a.jpg", ".DS_Store", "c/out/export/e.jpg", "views/views/f.jpg"):
+        photo(tmp_path / "x.jpg")
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x.jpg").rename(tmp_path / name)
+    assert list_images(tmp_path) == ["a.jpg", "c/out/export/e.jpg", "views/views/f.jpg"]
+    assert "2 hidden photos" in caplog.text
+    assert "(.b.jpg, c/.d.jpg)" in caplog.text
+    for folder, sign in (("c/out", "options.json"), ("views", "views/views.json")):
+        (tmp_path / folder / ".lock").touch()
+        assert "Output folders" not in caplog.text
+        (tmp_path / folder / sign).touch()
+    assert list_images(tmp_path) == ["a.jpg"]
+    assert f"Output folders of lgsfm in '{tmp_path}' are left out (c/out/, views/)." in caplog.text
+    assert list_images(tmp_path / "c" / "out" / "export") == ["e.jpg"]
 
 
 def test_a_farm_of_links_is_walked_once(tmp_path):

@@ -124,6 +124,18 @@ def test_only_what_changed_is_split_again(photos, tmp_path):
     assert len(list_images(views.folder)) == 10
 
 
+def test_views_may_lie_in_the_folder_of_the_panoramas(photos, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("p0.jpg", "p1.jpg"):
+        (source / name).write_bytes((photos / name).read_bytes())
+    flags = ("--panoramas", "--panorama-views", "4", "--features", "sift", "--max-keypoints", "100")
+    for split in (2, 0):
+        ran = run("extract", source, "-o", source / "out", *flags)
+        assert ran.code == 0, ran.err
+        assert f"({split} split now)" in ran.err
+
+
 def test_what_is_no_panorama_is_named(photos, tmp_path):
     source = tmp_path / "in"
     source.mkdir()

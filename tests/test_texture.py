@@ -32,3 +32,7 @@ def test_what_cannot_be_known_is_nothing(courtyard, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no photo")
     assert expected_keypoints(tmp_path, ["a.jpg"], "sift", 600) == 0
     assert expected_keypoints(tmp_path, [], "sift", 600) == 0
+
+
+def test_a_picture_smaller_than_a_block_has_nothing():
+    assert textured_share(np.zeros((5, 400, 3), np.uint8)) == 0
