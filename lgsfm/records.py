@@ -23,6 +23,7 @@ __all__ = [
     "known_parts",
     "misfits_of_options",
     "names_a_path",
+    "usable_options",
 ]
 
 Flags = dict[str, str | int | float | bool | None]
@@ -174,6 +175,11 @@ def known_options(path: Path) -> dict[str, Any]:
             f"{path} cannot be read: it is damaged. `lgsfm cache repair {shlex.quote(str(path.parent))}` removes it; "
             "the next run makes it again."
         )
+    return usable_options(found)
+
+
+def usable_options(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of an ``options.json`` without what nobody can use."""
     wrong = misfits_of_options(found)
     return {name: value for name, value in found.items() if name in OPTIONS and name not in wrong}
 

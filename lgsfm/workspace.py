@@ -36,7 +36,7 @@ from .disk import NO_LOCKS, remedy
 from .errors import CacheError, InputError, InUseError
 from .files import clear_partial_files, read_json_strictly
 from .options import digest
-from .records import known_options
+from .records import known_options, usable_options
 from .remedies import reconstruct_command
 from .store import FORMAT
 from .summary import MODEL_FIELDS, read_summary
@@ -245,8 +245,7 @@ class Workspace:
             InputError: ``options.json`` is not there, so that this is no output folder, or it is damaged.
         """
         try:
-            read_json_strictly(self.options)
-            found, problem = known_options(self.options), "it holds nothing that is known"
+            found, problem = usable_options(read_json_strictly(self.options)), "it holds nothing that is known"
         except FileNotFoundError:
             raise InputError(f"'{self.root}' is no output folder of lgsfm: it has no {self.options.name}.") from None
         except (OSError, ValueError) as exc:
