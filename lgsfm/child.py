@@ -81,10 +81,11 @@ def run_in_child(
 
     Raises:
         LgsfmError: as raised by the function.
-        CrashError: the process ended otherwise; the message quotes its last lines.
+        CrashError: the process ended otherwise; the message quotes its last lines. Or it gave a result, but its log
+            tells of a lack of memory: libraries go on without what they had no memory for.
         CacheError: the log cannot be written.
     """
-    process = _start(target, log_path, program)
+    process, log_start = _start(target, log_path, program)
     assert process.stdin is not None
     assert process.stdout is not None
     answer: dict[str, Any] | None = None
@@ -122,20 +123,30 @@ def run_in_child(
         late = f" after {limit_s:.0f} seconds, since it did not come to an end" if is_late else ""
         code = -signal.SIGKILL if process.returncode is None else process.returncode
         raise CrashError(_obituary(program, target, code, log_path, late))
+    is_of_photos = answer.get("error", ReconstructionError.__name__) == ReconstructionError.__name__
+    if is_of_photos and (said := _shortage(log_path, log_start)):
+        # So does Ceres: its solver fails, and COLMAP takes the photos for some that do not register
+        raise CrashError(
+            f"{no_memory_for(f'{program} ({_name(target)})')} What it gave is not used, since it went on without what "
+            f"it had no memory for; {log_path} says: {said}"
+        )
     if "error" in answer:
         raise getattr(errors, answer["error"], ReconstructionError)(answer["message"])
     return answer["result"]
 
 
-def _start(target: str, log_path: Path, program: str) -> subprocess.Popen[bytes]:
+def _start(target: str, log_path: Path, program: str) -> tuple[subprocess.Popen[bytes], int]:
+    """The process, and where in the log its output begins."""
     with _open_log(log_path) as log:
+        start = log.tell()
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-P", "-c", START, str(Path(__file__).resolve().parent.parent), "lgsfm.child", target],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
+            return process, start
         except (MemoryError, OSError) as exc:
             reason = getattr(exc, "strerror", None) or "not enough memory"
             raise CrashError(
@@ -155,6 +166,13 @@ def _open_log(path: Path) -> IO[bytes]:
         return open(path, "ab")
     except OSError as exc:
         raise CacheError(f"{path} cannot be written: {exc.strerror}. Check the folder and the disk space.") from exc
+
+
+def _shortage(log_path: Path, start: int) -> str:
+    """The first line of a log, from a place on, that tells of a lack of memory; "" if there is none."""
+    with open(log_path, "rb") as log:
+        log.seek(start)
+        return next((line for each in log if lacks_memory(line := each.decode(errors="replace").strip())), "")
 
 
 def _obituary(program: str, target: str, code: int, log_path: Path, late: str) -> str:

@@ -20,7 +20,7 @@ from .camera_groups import CameraGroup, make_camera
 from .cameras import PIXEL_CENTRE
 from .child import run_in_child
 from .database_reading import DatabaseReport, matched_pairs, pair_id, report_on
-from .errors import CacheError, DamageError, ReconstructionError
+from .errors import CacheError, DamageError, ReconstructionError, is_memory_shortage, no_memory_for
 from .files import sync_file, sync_folder
 from .options import Options, option
 from .types import Features, Matches, Pair
@@ -260,6 +260,8 @@ def verify_in_child(*, path: str, options: dict[str, Any], report: Any) -> None:
     try:
         pycolmap.geometric_verification(path, two_view_geometry_options=two_view)
     except Exception as exc:
+        if is_memory_shortage(exc):
+            raise
         if "SQLite" in str(exc):
             raise _unwritable(Path(path), exc) from exc
         raise ReconstructionError(f"Geometric verification of {path} failed: {exc}") from exc
@@ -326,6 +328,8 @@ def _quiet_colmap() -> Iterator[None]:
 
 
 def _unwritable(path: Path, exc: Exception) -> CacheError:
+    if is_memory_shortage(exc):
+        return CacheError(no_memory_for(f"writing {path}", exc))
     reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc).partition("\n")[0]
     return CacheError(f"The database {path} cannot be written: {reason}. Check the folder and the disk space.")
 

@@ -151,13 +151,13 @@ def is_memory_shortage(exc: BaseException) -> bool:
     return isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno == ENOMEM) or lacks_memory(str(exc))
 
 
-def no_memory_for(what: str, exc: BaseException) -> str:
+def no_memory_for(what: str, exc: BaseException | None = None) -> str:
     """The message of an error that `is_memory_shortage`.
 
     >>> no_memory_for("map", MemoryError())
     'Not enough memory for map. Nothing finished before is lost: the next run goes on from there.'
     """
-    reason = str(exc).partition("\n")[0]
+    reason = str(exc or "").partition("\n")[0]
     why = f" ({reason})" if reason else ""
     what = f"loading {exc.name}" if isinstance(exc, ImportError) and exc.name else what
     return f"Not enough memory for {what}{why}. Nothing finished before is lost: the next run goes on from there."

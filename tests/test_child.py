@@ -115,6 +115,15 @@ def want_memory(*, report):
     raise MemoryError
 
 
+def go_on_without_memory(*, report, error=""):
+    """As Ceres does: a solver that fails for want of memory is a line in the log."""
+    print("W levenberg_marquardt_strategy.cc:119] Linear solver fatal error: CHOLMOD failure: Out of memory.")
+    print("I global_pipeline.cc:183] Reconstruction done in 0.004993 seconds", flush=True)
+    if error:
+        raise getattr(errors, error)("No photo registers.")
+    return "a result that is worth nothing"
+
+
 def map_forever(*, report, ready, folder):
     """Busy in COLMAP's C++ code, not in Python."""
     import pycolmap
@@ -273,6 +282,17 @@ def test_where_no_process_can_be_started_that_is_said(log: Path, monkeypatch: py
     monkeypatch.setattr(subprocess, "Popen", refuse)
     with pytest.raises(CrashError, match=r"COLMAP \(echo\) cannot be started: Cannot allocate memory\. Memory is"):
         run_in_child("child_targets:echo", {}, log)
+
+
+@pytest.mark.parametrize("error", ["", "ReconstructionError"])
+def test_a_result_that_lacks_what_there_was_no_memory_for_is_none(log: Path, error: str) -> None:
+    with pytest.raises(CrashError, match=r"^Not enough memory for COLMAP \(go_on_without_memory\)\. ") as caught:
+        run_in_child("child_targets:go_on_without_memory", {"error": error}, log)
+    assert str(caught.value).endswith("Linear solver fatal error: CHOLMOD failure: Out of memory.")
+    assert "is not used" in str(caught.value)
+    assert run_in_child("child_targets:echo", {"number": 3}, log) == {"number": 3}  # the log tells of the one before
+    with pytest.raises(CacheError, match="No photo registers"):
+        run_in_child("child_targets:go_on_without_memory", {"error": "CacheError"}, log)
 
 
 # --------------------------------------------------------------------------------- silence

@@ -10,6 +10,7 @@ import pycolmap
 import pytest
 
 from lgsfm.cameras import MODELS
+from lgsfm.database import opened_database, verify_in_child
 from lgsfm.errors import CacheError, ReconstructionError
 from lgsfm.mapping import (
     MappingOptions,
@@ -209,3 +210,27 @@ def test_a_disk_on_which_colmap_cannot_even_open_the_database_is_explained(
             options=MappingOptions().to_dict(),
             report=lambda done, total: None,
         )
+
+
+@pytest.mark.parametrize("error", [MemoryError("std::bad_alloc"), OSError(12, "Cannot allocate memory")])
+def test_want_of_memory_says_nothing_about_the_photos_and_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    path = synthesize(tmp_path)
+    monkeypatch.setattr(pycolmap, "incremental_mapping", fail)
+    monkeypatch.setattr(pycolmap, "geometric_verification", fail)
+    with pytest.raises(MemoryError):  # of which the child makes a message
+        map_in_child(
+            database=str(path),
+            image_dir=str(tmp_path),
+            output=str(tmp_path / "out"),
+            options=MappingOptions().to_dict(),
+            report=lambda done, total: None,
+        )
+    with pytest.raises((MemoryError, OSError)):
+        verify_in_child(path=str(path), options={}, report=None)
+    with pytest.raises(CacheError, match=r"^Not enough memory for writing .*database\.db"), opened_database(path):
+        raise RuntimeError("SQLite error: out of memory")

@@ -11,7 +11,7 @@ import pycolmap
 
 from ..database_reading import fingerprint, read_verified_pairs
 from ..disk import check_free
-from ..errors import CacheError, InputError, LgsfmError, ReconstructionError
+from ..errors import CacheError, InputError, LgsfmError, ReconstructionError, is_memory_shortage
 from ..model_files import write_model
 from ..options import Options, digest, option
 from ..rigs import rigs_digest
@@ -120,6 +120,8 @@ def map_in_child(
     except LgsfmError:
         raise
     except Exception as exc:
+        if is_memory_shortage(exc):  # which says nothing about the photos
+            raise
         try:
             check_free(work)  # COLMAP has no word for that
         except OSError as full:
@@ -157,7 +159,9 @@ def _write(models: list[pycolmap.Reconstruction], output: Path) -> None:
         raise _unwritable(output, exc) from exc
 
 
-def _unwritable(path: Path, exc: OSError) -> CacheError:
+def _unwritable(path: Path, exc: OSError) -> Exception:
+    if is_memory_shortage(exc):
+        return MemoryError(exc.strerror)
     return CacheError(f"{path} cannot be written: {exc.strerror or exc}. Check the folder and the disk space.")
 
 
