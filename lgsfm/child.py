@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -170,15 +171,20 @@ def _open_log(path: Path) -> IO[bytes]:
 
 def _shortage(log_path: Path, start: int) -> str:
     """The first line of a log, from a place on, that tells of a lack of memory; "" if there is none."""
-    with open(log_path, "rb") as log:
+    return next((line.strip() for line in _lines(log_path, start) if lacks_memory(line)), "")
+
+
+def _lines(log_path: Path, start: int = 0) -> Iterator[str]:
+    """The lines of a log from a place on; none where somebody has removed it."""
+    with suppress(OSError), open(log_path, "rb") as log:
         log.seek(start)
-        return next((line for each in log if lacks_memory(line := each.decode(errors="replace").strip())), "")
+        for line in log:
+            yield line.decode(errors="replace").rstrip()
 
 
 def _obituary(program: str, target: str, code: int, log_path: Path, late: str) -> str:
     cause = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    lines = [line for line in log_path.read_text(errors="replace").splitlines() if not STACK_FRAME.match(line)]
-    last = lines[-LAST_LINES:]
+    last = list(deque((line for line in _lines(log_path) if not STACK_FRAME.match(line)), LAST_LINES))
     if os.name != "nt" and code == -signal.SIGKILL:
         cause += ", as the system does where memory runs out"
     elif lacks_memory("\n".join(last[-3:])):

@@ -115,6 +115,13 @@ def want_memory(*, report):
     raise MemoryError
 
 
+def remove(*, report, path, code=0):
+    os.remove(path)
+    if code:
+        os._exit(code)
+    return "removed"
+
+
 def go_on_without_memory(*, report, error=""):
     """As Ceres does: a solver that fails for want of memory is a line in the log."""
     print("W levenberg_marquardt_strategy.cc:119] Linear solver fatal error: CHOLMOD failure: Out of memory.")
@@ -293,6 +300,12 @@ def test_a_result_that_lacks_what_there_was_no_memory_for_is_none(log: Path, err
     assert run_in_child("child_targets:echo", {"number": 3}, log) == {"number": 3}  # the log tells of the one before
     with pytest.raises(CacheError, match="No photo registers"):
         run_in_child("child_targets:go_on_without_memory", {"error": "CacheError"}, log)
+
+
+def test_a_log_that_somebody_removes_costs_nothing(log: Path) -> None:
+    assert run_in_child("child_targets:remove", {"path": str(log)}, log) == "removed"
+    with pytest.raises(CrashError, match="ended with code 3"):
+        run_in_child("child_targets:remove", {"path": str(log), "code": 3}, log)
 
 
 # --------------------------------------------------------------------------------- silence
