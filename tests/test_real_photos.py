@@ -106,5 +106,5 @@ def test_photos_of_different_places_have_no_pose(name0, name1, real_photos):
 @pytest.mark.parametrize("name", ["cyprus-rotated", "kermit", "monstree-exif6", "sacre-coeur"])
 def test_all_photos_register(name, real_photos, tmp_path):
     """Two photos turned in the pixels; little texture; EXIF orientations 1 and 6 mixed; ten cameras."""
-    summary = lgsfm.reconstruct(real_photos / name / "images", tmp_path / "out", features="aliked")
+    summary = lgsfm.reconstruct(real_photos / name / "images", tmp_path / "out", **SMALL)
     assert summary.unregistered == []
