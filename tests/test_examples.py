@@ -9,12 +9,13 @@ from conftest import ROOT
 
 from lgsfm import registry, weights
 
+LONG = {"reconstruct_folder.py"}
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 NEEDS_WEIGHTS = {"hf_keypoint_matching.py", "match_two_photos.py", "reconstruct_folder.py", "track_frames.py"}
 MAX_LINES = 40
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in EXAMPLES])
 def test_example(name, tmp_path):
     path = ROOT / "examples" / name
     assert len(path.read_text().splitlines()) <= MAX_LINES
