@@ -38,6 +38,7 @@ __all__ = ["run_in_child"]
 
 LAST_LINES = 12  # of the log that an error quotes
 STACK_FRAME = re.compile(r"\s*@\s+0x[0-9a-f]+")  # COLMAP's; they would push the line that tells out of the quote
+TOLD_OF = re.compile(r"I\d{8} ")  # glog's lines of what is done, in which names of photos are
 
 MAX_LOG_BYTES = 4_000_000  # a longer log is put aside, and a new one begun
 
@@ -171,7 +172,8 @@ def _open_log(path: Path) -> IO[bytes]:
 
 def _shortage(log_path: Path, start: int) -> str:
     """The first line of a log, from a place on, that tells of a lack of memory; "" if there is none."""
-    return next((line.strip() for line in _lines(log_path, start) if lacks_memory(line)), "")
+    said = (line for line in _lines(log_path, start) if not TOLD_OF.match(line))
+    return next((line for line in said if lacks_memory(line)), "")
 
 
 def _lines(log_path: Path, start: int = 0) -> Iterator[str]:

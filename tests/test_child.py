@@ -122,6 +122,11 @@ def remove(*, report, path, code=0):
     return "removed"
 
 
+def say(*, report, line):
+    print(line, flush=True)
+    return "said"
+
+
 def go_on_without_memory(*, report, error=""):
     """As Ceres does: a solver that fails for want of memory is a line in the log."""
     print("W levenberg_marquardt_strategy.cc:119] Linear solver fatal error: CHOLMOD failure: Out of memory.")
@@ -289,6 +294,11 @@ def test_where_no_process_can_be_started_that_is_said(log: Path, monkeypatch: py
     monkeypatch.setattr(subprocess, "Popen", refuse)
     with pytest.raises(CrashError, match=r"COLMAP \(echo\) cannot be started: Cannot allocate memory\. Memory is"):
         run_in_child("child_targets:echo", {}, log)
+
+
+def test_a_photo_may_be_named_as_a_lack_of_memory(log: Path) -> None:
+    line = "I20261125 19:28:50.504931 14067 incremental_pipeline.cc:82] Registering image out of memory.jpg"
+    assert run_in_child("child_targets:say", {"line": line}, log) == "said"
 
 
 @pytest.mark.parametrize("error", ["", "ReconstructionError"])
