@@ -15,7 +15,9 @@ from cli_helpers import SIFT, command, copy_photos, hide_weights, run, run_proce
 from PIL import Image
 from test_cli_help import ALL
 
+from lgsfm import weights
 from lgsfm.cli.answer import Answer, plain
+from lgsfm.errors import WeightsError
 
 NOT_DATA = {("view",), ("completion",), ("cache",), ("weights",)}  # a page, a script, and groups of commands
 MISSING = {  # command -> arguments that name nothing there is
@@ -196,10 +198,25 @@ def test_pose_tells_the_matches_and_the_error(tmp_path: Path) -> None:
     assert found["error"]["type"] == "PoseError"
 
 
-def test_weights_that_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hide_weights(monkeypatch, tmp_path)
     rows = answer("weights", "list")["weights"]
     assert all(row["path"] is None for row in rows)
     found = answer("weights", "fetch", "--offline", code=1)
     assert found["error"]["type"] == "WeightsError"
     assert "weights" not in found
+
+
+def test_weights_that_were_fetched_before_one_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    (spec, *_) = weights.MODELS["aliked-n16"]
+
+    def fetch(name: str, **options: Any) -> weights.WeightFile:
+        if name == "nobody":
+            raise WeightsError("not there")
+        return weights.WeightFile(Path("a.pth"), spec.sha256, spec, "the cache")
+
+    monkeypatch.setattr(weights, "fetch", fetch)
+    found = answer("weights", "fetch", "aliked-n16", "nobody", code=1)
+    (row,) = found["weights"]
+    assert (row["model"], row["name"], row["path"], row["sha256"]) == ("aliked-n16", spec.name, "a.pth", spec.sha256)
+    assert found["error"] == {"type": "WeightsError", "message": "not there"}
