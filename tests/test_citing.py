@@ -113,7 +113,7 @@ def test_printed_as_bibtex_and_as_json(tmp_path):
     assert re.findall(r"^@\w+\{(\w+),", printed, re.MULTILINE) == keys(folder)
     assert printed.count("{") == printed.count("}")
     assert "% extractor aliked; weights: BSD-3-Clause" in printed
-    assert [row["key"] for row in json.loads(run("cite", folder, "--json").out)] == keys(folder)
+    assert [row["key"] for row in json.loads(run("cite", folder, "--json").out)["citations"]] == keys(folder)
 
 
 def test_a_folder_of_something_else(tmp_path):

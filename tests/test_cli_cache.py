@@ -32,7 +32,7 @@ def test_damage_is_named_with_exit_code_1_and_repair_ends_it(output):
     assert ended.code == 1
     assert "DAMAGED" in ended.out
     assert f"`lgsfm cache repair {output}`" in ended.err
-    rows = json.loads(run("cache", "verify", output, "--json", "--quiet").out)
+    rows = json.loads(run("cache", "verify", output, "--json", "--quiet").out)["findings"]
     assert [bool(row["problem"]) for row in rows] == [False, True]
     assert "set aside as matches-nearest-0.damaged" in run("cache", "repair", output).out
     assert run("cache", "verify", output).code == 0

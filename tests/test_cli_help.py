@@ -31,6 +31,16 @@ def test_help_of_the_program_fits_a_screen(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_help_of_a_command_fits_a_terminal(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, run(*words, "--help").out.splitlines())) <= 80
+
+
+def test_help_of_the_program_tells_the_exit_codes() -> None:
+    assert run("--help").out.splitlines()[-1].startswith("Exit codes: 0 done, 1 ")
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_help_of_a_command_begins_with_an_example(words: tuple[str, ...]) -> None:
     description = ALL[words].description or ""
     assert description.startswith("Example: ")

@@ -345,7 +345,7 @@ def test_the_command_prints_a_table_and_json(output, courtyard, save_photo, text
     assert np.linalg.norm(rows[0]["cam_from_world"]["quaternion_wxyz"]) == pytest.approx(1)
     assert "centre" not in rows[1]
     done = run("localize", output, query, "--json", "--quiet", "--camera", "SIMPLE_PINHOLE,650,400,300")
-    assert json.loads(done.out)[0]["camera"]["params"] == [650, 400, 300]
+    assert json.loads(done.out)["localizations"][0]["camera"]["params"] == [650, 400, 300]
 
 
 def test_the_command_fails_where_nothing_is_located(output, tmp_path):

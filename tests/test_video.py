@@ -372,6 +372,9 @@ def test_the_command_makes_a_folder_beside_the_video(tmp_path):
     assert ran.code == 0
     assert ran.out.strip() == f"4 frames in {tmp_path / 'a-frames'}"
     assert len(list_images(tmp_path / "a-frames")) == 4
+    told = json.loads(run("frames", path, "--fps", "15", "--json").out)
+    assert (told["folder"], told["written"]) == (str(tmp_path / "a-frames"), 0)
+    assert told["names"] == list_images(tmp_path / "a-frames")
 
 
 def test_a_video_is_reconstructed_as_exactly_as_its_cameras_are_known(clip, walk, tmp_path):

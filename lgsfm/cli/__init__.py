@@ -1,6 +1,7 @@
 """The command line: argv -> settings -> API -> print. Results go to stdout, all else to stderr.
 
-Exit codes: 0 done, 1 an error that lgsfm explains, 2 wrong usage, 130 interrupted, 143 terminated.
+Exit codes: 0 done, 1 an error that lgsfm explains, 2 wrong usage, 130 interrupted, 143 terminated. With --json there is
+one JSON object on stdout where the code is 0 or 1, and nothing else.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from .. import __version__
 from ..errors import LgsfmError, is_memory_shortage, no_memory_for
 from ..signals import TerminatedError, first_interrupt_only, on_termination, plain_crashes, termination
+from .answer import Answer
 
 __all__ = ["main"]
 
@@ -26,6 +28,7 @@ MOST_LETTERS = 4000  # of an error, should it name what has no end
 # The commands are imported in `main`, where Ctrl-C in the seconds that takes is no traceback.
 
 
+EXIT_CODES = "Exit codes: 0 done, 1 an error, 2 usage, 130 interrupted, 143 terminated."
 STAGES = ("extract", "pairs", "match", "database", "map")
 SMALLER = "--quality low, or a smaller --max-edge-px or --max-keypoints"
 
@@ -43,22 +46,19 @@ def _main(argv: Sequence[str] | None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
+    answer = Answer()
     try:
         with termination():
-            return _run(argv)
+            return _run(argv, answer)
     except LgsfmError as exc:
-        from ..printable import printable, shortened
-
-        print(f"Error: {printable(shortened(str(exc), MOST_LETTERS))}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # whoever read the result has read enough, as in `lgsfm ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it ends
+        return _failed(exc, str(exc), answer)
+    except BrokenPipeError:
+        _nobody_reads()
         return 0
     except Exception as exc:
         if not is_memory_shortage(exc):  # where no stage has a better word for it
             raise
-        print(f"Error: {no_memory_for('this command', exc)} Or use {SMALLER}.", file=sys.stderr)
-        return 1
+        return _failed(exc, f"{no_memory_for('this command', exc)} Or use {SMALLER}.", answer)
     except TerminatedError:
         print("Terminated. What was finished is kept: the same command goes on from there.", file=sys.stderr)
         return 143
@@ -67,11 +67,30 @@ def _main(argv: Sequence[str] | None) -> int:
         return 130
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _failed(exc: Exception, message: str, answer: Answer) -> int:
+    """Says an error to people, and to a program; gives the exit code."""
+    from ..printable import printable, shortened
+
+    message = shortened(message, MOST_LETTERS)
+    print(f"Error: {printable(message)}", file=sys.stderr)
+    try:
+        answer.end(exc, message)
+    except BrokenPipeError:
+        _nobody_reads()
+    return 1
+
+
+def _nobody_reads() -> None:
+    """Whoever read the result has read enough, as in `lgsfm ... | head`; Python would complain of it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(argv: Sequence[str] | None, answer: Answer) -> int:
     with plain_crashes() if argv is None else nullcontext():  # handlers of a process that is not ours stay
         parser = _parser()
     on_termination()  # again: where the handlers stay, pycolmap's is in the place of ours
     arguments = parser.parse_args(argv)
+    answer.as_json = getattr(arguments, "json", False)
     is_quiet = getattr(arguments, "quiet", False)
     from .terminal import AboveBars, PrintableFormatter, PrintableStream, Terminal
 
@@ -79,10 +98,11 @@ def _run(argv: Sequence[str] | None) -> int:
     handler.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("lgsfm").setLevel(logging.ERROR if is_quiet else logging.INFO)
-    terminal = Terminal(is_quiet)
+    terminal = Terminal(is_quiet, answer=answer)
     out: Any = PrintableStream(sys.stdout) if sys.stdout.isatty() else sys.stdout  # a file gets every byte
     with closing(terminal), redirect_stdout(out):
         code = arguments.command(arguments, terminal)
+        answer.end()
         sys.stdout.flush()
     return code or 0
 
@@ -96,6 +116,9 @@ class _Parser(argparse.ArgumentParser):
 
 class _CommandList(argparse.HelpFormatter):
     """Help that fits a screen: the commands a line each, and the single stages, which few people need, in one line."""
+
+    def format_help(self) -> str:
+        return super().format_help().replace(f"\n\n{EXIT_CODES}", f"\n{EXIT_CODES}")
 
     def _iter_indented_subactions(self, action: argparse.Action) -> Generator[argparse.Action, None, None]:
         for each in action._get_subactions() if isinstance(action, argparse._SubParsersAction) else ():
@@ -135,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="lgsfm",
         usage="lgsfm [-h] [--version] COMMAND ...",
         formatter_class=_CommandList,
+        epilog=EXIT_CODES,
         add_help=False,
     )
     parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)

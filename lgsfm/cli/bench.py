@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from ..estimate import duration, size
 from ..settings import ComponentSettings
 from ..speed import Outlook, Report, bench
+from .answer import add_json
 from .flags import add_flags, folder, given_flags
 from .terminal import Terminal
 
@@ -40,7 +40,7 @@ def add_commands(commands: Any) -> None:
         help="photos of the collection that a preset is recommended for (default: those of IMAGES, else 100)",
     )
     command.add_argument("--quick", action="store_true", help="fewer sizes, half a minute")
-    command.add_argument("--json", action="store_true", help="print JSON")
+    add_json(command)
     command.add_argument("--quiet", action="store_true", help="no progress, only the result")
     add_flags(command, ComponentSettings)
 
@@ -72,7 +72,7 @@ def _bench(arguments: argparse.Namespace, terminal: Terminal) -> None:
         print("Interrupted. The speeds of the sizes that were finished are kept for forecasts.", file=sys.stderr)
         raise SystemExit(130) from None
     terminal.close()
-    print(json.dumps(as_json(report), indent=2, ensure_ascii=False) if arguments.json else table(report))
+    terminal.answer(as_json(report), table(report))
 
 
 def as_json(report: Report) -> dict[str, Any]:

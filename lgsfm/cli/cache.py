@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from ..errors import CacheError, in_short
 from ..integrity import Action, Finding, prune, repair, verify
 from ..printable import shortened
+from .answer import add_json
 from .flags import folder
 from .terminal import Terminal
 
@@ -57,7 +56,7 @@ def _add(actions: Any, name: str, run: Any, text: str, description: str) -> argp
     )
     action.set_defaults(command=run)
     action.add_argument("output", type=folder, help="output folder of lgsfm reconstruct")
-    action.add_argument("--json", action="store_true", help="print JSON")
+    add_json(action)
     action.add_argument("--quiet", action="store_true", help="no progress, only the result")
     return action
 
@@ -65,7 +64,7 @@ def _add(actions: Any, name: str, run: Any, text: str, description: str) -> argp
 def _verify(arguments: argparse.Namespace, terminal: Terminal) -> None:
     found = verify(arguments.output, report=terminal.progress)
     terminal.close()
-    _print(arguments, found, table(found))
+    terminal.answer({"findings": found}, "\n".join(table(found)))
     changed = [each.path for each in found if each.changed]
     if damaged := [each.path for each in found if each.is_damaged]:
         raise CacheError(
@@ -85,15 +84,17 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> None:
 def _repair(arguments: argparse.Namespace, terminal: Terminal) -> None:
     done = repair(arguments.output, report=terminal.progress)
     terminal.close()
-    _print(arguments, done, [f"{each.path}: {each.what}" for each in done] or ["Nothing is damaged."])
+    lines = [f"{each.path}: {each.what}" for each in done] or ["Nothing is damaged."]
+    terminal.answer({"actions": done}, "\n".join(lines))
     if done:
         terminal.say("The same `lgsfm reconstruct` as before makes again what is missing.")
 
 
 def _prune(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    done = prune(arguments.output, is_dry=not arguments.yes, report=terminal.progress)
+    is_dry = not arguments.yes
+    done = prune(arguments.output, is_dry=is_dry, report=terminal.progress)
     terminal.close()
-    _print(arguments, done, _pruned(done, is_dry=not arguments.yes))
+    terminal.answer({"is_dry": is_dry, "actions": done}, "\n".join(_pruned(done, is_dry=is_dry)))
 
 
 def _pruned(done: Sequence[Action], *, is_dry: bool) -> Iterable[str]:
@@ -104,11 +105,6 @@ def _pruned(done: Sequence[Action], *, is_dry: bool) -> Iterable[str]:
         yield f"{_megabytes(each.num_bytes)}  {each.path}: {each.what}"
     total = _megabytes(sum(each.num_bytes for each in done))
     yield f"{total}  {'would be free; add --yes to remove it' if is_dry else 'are free'}"
-
-
-def _print(arguments: argparse.Namespace, found: Sequence[Finding | Action], lines: Iterable[str]) -> None:
-    rows = [asdict(each) for each in found]
-    print(json.dumps(rows, indent=2, ensure_ascii=False) if arguments.json else "\n".join(lines))
 
 
 def table(found: Sequence[Finding]) -> list[str]:

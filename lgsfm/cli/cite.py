@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from ..citing import Citation, cite
+from .answer import add_json
 from .flags import folder
 from .terminal import Terminal
 
@@ -26,15 +25,12 @@ def add_commands(commands: Any) -> None:
     )
     command.set_defaults(command=_cite)
     command.add_argument("run", type=folder, metavar="OUT", help="output folder of lgsfm reconstruct")
-    command.add_argument("--json", action="store_true", help="print JSON")
+    add_json(command)
 
 
 def _cite(arguments: argparse.Namespace, terminal: Terminal) -> None:
     found = cite(arguments.run)
-    if arguments.json:
-        print(json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False))
-    else:
-        print("\n".join(lines(found)))
+    terminal.answer({"citations": found}, "\n".join(lines(found)))
 
 
 def lines(found: Sequence[Citation]) -> Iterable[str]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..diagnosis import Diagnosis
 from ..doctor import Examination, examine
 from ..printable import shortened
+from .answer import add_json
 from .terminal import Terminal
 
 __all__ = ["add_commands"]
@@ -27,12 +26,12 @@ def add_commands(commands: Any) -> None:
     )
     command.set_defaults(command=_doctor)
     command.add_argument("output", type=Path, help="output folder of lgsfm reconstruct")
-    command.add_argument("--json", action="store_true", help="print JSON")
+    add_json(command)
 
 
 def _doctor(arguments: argparse.Namespace, terminal: Terminal) -> None:
     found = examine(arguments.output)
-    print(json.dumps(asdict(found), indent=2, ensure_ascii=False) if arguments.json else "\n".join(lines(found)))
+    terminal.answer(found, "\n".join(lines(found)))
 
 
 def lines(found: Examination) -> Iterable[str]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
+import textwrap
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 from ..errors import InputError
 from ..exporting import Exported, export
 from ..exporting.formats import FORMATS
+from .answer import add_json
 from .flags import add_options, folder, given_options
 from .terminal import Terminal
 
 __all__ = ["add_commands", "format_list"]
+
+WIDTH = 65  # of the text of a format, in a terminal of 80 columns
 
 
 def add_commands(commands: Any) -> None:
@@ -36,7 +38,7 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument("--model", type=int, default=0, metavar="N", help="number of the model (default: 0, the best)")
     command.add_argument("--images", type=folder, metavar="DIR", help="folder of the photos, if they have moved")
-    command.add_argument("--json", action="store_true", help="print JSON")
+    add_json(command)
     command.add_argument("--quiet", action="store_true", help="no progress, only the result")
     for name, each in FORMATS.items():
         if each.options:
@@ -44,13 +46,18 @@ def add_commands(commands: Any) -> None:
 
 
 def format_list() -> list[str]:
-    """The formats, a line each."""
-    return [f"  {name:10} {each.text}" for name, each in FORMATS.items()]
+    """The formats, an entry each, as wide as a terminal."""
+    texts = {name: textwrap.wrap(each.text, WIDTH) for name, each in FORMATS.items()}
+    return [
+        "\n".join([f"  {name:10} {first}", *(f"{'':13}{line}" for line in more)])
+        for name, (first, *more) in texts.items()
+    ]
 
 
 def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
     if arguments.format is None:
-        print("\n".join([f"lgsfm export {arguments.run} FORMAT", *format_list()]))
+        rows = [{"name": name, "text": each.text, "is_folder": each.is_folder} for name, each in FORMATS.items()]
+        terminal.answer({"formats": rows}, "\n".join([f"lgsfm export {arguments.run} FORMAT", *format_list()]))
         return
     terminal.say_photos(arguments.run, arguments.images)
     done = export(
@@ -63,8 +70,7 @@ def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
         **_options(arguments),
     )
     terminal.close()
-    text = json.dumps({**asdict(done), "path": str(done.path)}, indent=2, ensure_ascii=False)
-    print(text if arguments.json else "\n".join(lines(done)))
+    terminal.answer(done, "\n".join(lines(done)))
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..sources import in_words
 from ..video import FrameOptions, default_folder, extract_frames
+from .answer import add_json
 from .flags import add_options, folder, given_options
 from .terminal import Terminal
 
@@ -27,6 +28,7 @@ def add_commands(commands: Any) -> None:
     command.set_defaults(command=_frames)
     command.add_argument("video", type=Path, metavar="VIDEO", help="MP4, MOV, MKV, WebM, AVI, MPEG, WMV")
     command.add_argument("-o", "--output", type=folder, help="folder (default: VIDEO-frames, beside the video)")
+    add_json(command)
     command.add_argument("--quiet", action="store_true", help="no progress, only the result")
     add_options(command, FrameOptions)
 
@@ -38,4 +40,4 @@ def _frames(arguments: argparse.Namespace, terminal: Terminal) -> None:
     terminal.close()
     for line in in_words(taken):
         terminal.say(line)
-    print(f"{len(taken.names)} frames in {taken.folder}")
+    terminal.answer(taken, f"{len(taken.names)} frames in {taken.folder}")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..database import VerificationOptions
 from ..errors import in_short
+from .answer import add_json
 from .flags import add_options, folder, given_options
 from .terminal import Terminal
 
@@ -81,7 +80,7 @@ def _add_into_database(commands: Any) -> None:
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="print JSON")
+    add_json(command)
     command.add_argument("--quiet", action="store_true", help="no progress, only the result")
 
 
@@ -98,12 +97,10 @@ def _import(arguments: argparse.Namespace, terminal: Terminal) -> None:
         observer=terminal,
     )
     terminal.close()
-    if arguments.json:
-        print(json.dumps({**asdict(report), "output": str(report.output)}, indent=2, ensure_ascii=False))
-        return
     for note in report.notes:
         terminal.say(note)
-    print("\n".join(_import_lines(report, arguments.images, has_matches=arguments.matches is not None)))
+    lines = _import_lines(report, arguments.images, has_matches=arguments.matches is not None)
+    terminal.answer(report, "\n".join(lines))
 
 
 def _import_lines(report: ImportReport, images: Path, *, has_matches: bool) -> list[str]:
@@ -130,10 +127,7 @@ def _into_database(arguments: argparse.Namespace, terminal: Terminal) -> None:
         observer=terminal,
     )
     terminal.close()
-    if arguments.json:
-        print(json.dumps({**asdict(report), "database": str(report.database)}, indent=2, ensure_ascii=False))
-        return
-    print("\n".join(_fill_lines(report, is_raw=arguments.raw)))
+    terminal.answer(report, "\n".join(_fill_lines(report, is_raw=arguments.raw)))
 
 
 def _fill_lines(report: FillReport, *, is_raw: bool) -> list[str]:

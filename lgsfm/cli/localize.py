@@ -17,6 +17,7 @@ from ..localization.model import check_folder, write_localized_model
 from ..localization.options import LocalizationOptions
 from ..localization.result import Localization, are_localizations
 from ..workspace import Workspace
+from .answer import add_json
 from .flags import add_options, folder, given_options
 from .terminal import Terminal
 
@@ -36,8 +37,8 @@ def add_commands(commands: Any) -> None:
     command.set_defaults(command=_localize)
     command.add_argument("run", type=folder, metavar="MODEL_OUT", help="output folder of lgsfm reconstruct")
     command.add_argument("queries", nargs="+", type=folder, metavar="QUERY", help="photos, and folders of photos")
-    command.add_argument("-o", "--output", type=Path, metavar="FILE", help="write what was found as JSON, too")
-    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("-o", "--output", type=Path, metavar="FILE", help="a list of what was found, as JSON")
+    add_json(command)
     command.add_argument(
         "--write-model", type=folder, metavar="DIR", help="write a COLMAP model: that of the run and the located photos"
     )
@@ -72,10 +73,10 @@ def _localize(arguments: argparse.Namespace, terminal: Terminal) -> None:
     ) as localizer:
         found = localizer.localize(arguments.queries, progress=terminal.progress("localize"))
     terminal.close()
-    text = json.dumps([one.to_dict() for one in found], indent=2, ensure_ascii=False)
-    print(text if arguments.json else table(found), flush=True)
+    rows = [one.to_dict() for one in found]
+    terminal.answer({"localizations": rows}, table(found))
     if arguments.output:
-        write_text(arguments.output, text + "\n")
+        write_text(arguments.output, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     if not any(one.is_localized for one in found):
         raise ReconstructionError(f"None of {len(found)} photos could be located in {arguments.run}.")
     if arguments.write_model:

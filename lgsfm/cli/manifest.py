@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..errors import CacheError, in_short
 from ..manifest import changed_since, read_manifest
 from ..manifest_comparison import Comparison, Difference, compare_outputs
 from ..workspace import Workspace
+from .answer import add_json
 from .terminal import Terminal
 
 __all__ = ["add_commands"]
@@ -38,7 +38,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument(
         "--check", action="store_true", help="first look whether the folders are still what their manifests say"
     )
-    command.add_argument("--json", action="store_true", help="print JSON: everything, nothing is left out")
+    add_json(command)
 
 
 def _manifest(arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -47,13 +47,11 @@ def _manifest(arguments: argparse.Namespace, terminal: Terminal) -> int:
             _check(output)
     if arguments.other is None:
         found = read_manifest(arguments.output)
-        print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else "\n".join(_overview(found)))
+        terminal.answer(found, "\n".join(_overview(found)))
         return 0
     comparison = compare_outputs(arguments.output, arguments.other)
-    if arguments.json:
-        print(json.dumps({"is_equal": comparison.is_equal, **asdict(comparison)}, indent=2, ensure_ascii=False))
-    else:
-        print("\n".join(_in_words(comparison)))
+    values = {"is_equal": comparison.is_equal, **asdict(comparison)}
+    terminal.answer(values, "\n".join(_in_words(comparison)))
     return 0 if comparison.is_equal else 1
 
 

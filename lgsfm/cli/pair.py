@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +29,7 @@ from ..two_view import (
     estimate_pose,
 )
 from ..types import Features
+from .answer import add_json
 from .flags import add_flags, given_flags
 from .terminal import Terminal
 
@@ -57,7 +57,6 @@ def add_commands(commands: Any) -> None:
     pose.set_defaults(command=_pose)
     pose.add_argument("image0", help="photo 0; with --run its name")
     pose.add_argument("image1", help="photo 1; with --run its name")
-    pose.add_argument("--json", action="store_true", help="print JSON")
     pose.add_argument("--fundamental", action="store_true", help="the fundamental matrix too, in pixels")
     pose.add_argument("--homography", action="store_true", help="the homography too, in pixels")
     text = "a picture of two photos and their matches"
@@ -84,6 +83,7 @@ def add_commands(commands: Any) -> None:
             "--images", type=Path, dest="image_dir", metavar="DIR", help="folder of the photos of --run or --list"
         )
         command.add_argument("--run", type=Path, metavar="OUT", help="take the matches of a finished run, compute none")
+        add_json(command)
         command.add_argument("--quiet", action="store_true", help="only the result")
         for i in (0, 1):
             command.add_argument(
@@ -129,10 +129,7 @@ def _pose(arguments: argparse.Namespace, terminal: Terminal) -> None:
             failures[name] = exc
     if "pose" in found:
         _warn_of_guesses(source, found["pose"], terminal)
-    if arguments.json:
-        print(json.dumps(_as_json(source, found), indent=2, ensure_ascii=False))
-    elif found:
-        print(_report(source, found))
+    terminal.answer(_as_json(source, found), _report(source, found))
     for name, failure in failures.items():
         if name != "pose":
             terminal.say(f"Warning: {failure}.")
@@ -147,8 +144,8 @@ def _show(arguments: argparse.Namespace, terminal: Terminal) -> None:
     if not arguments.list:
         path = arguments.output or Path("matches.png")
         _check_picture(sources, path)
-        _draw(sources, (arguments.photos[0], arguments.photos[1]), path)
-        print(path)
+        row = _draw(sources, (arguments.photos[0], arguments.photos[1]), path)
+        terminal.answer({"path": path, "pairs": [row]}, str(path))
         return
     folder = arguments.output or Path("matches")
     pairs = sources.listed()
@@ -158,11 +155,12 @@ def _show(arguments: argparse.Namespace, terminal: Terminal) -> None:
     for path in places:  # before the work
         _check_picture(sources, path)
     report = terminal.progress("show")
+    rows = []
     for number, (path, names) in enumerate(zip(places, pairs, strict=True), start=1):
-        _draw(sources, sources.files(names), path)
+        rows.append(_draw(sources, sources.files(names), path))
         if report:
             report(number, len(pairs))
-    print(folder)
+    terminal.answer({"path": folder, "pairs": rows}, str(folder))
 
 
 def _picture_name(number: int, names: tuple[str, str]) -> str:
@@ -183,7 +181,8 @@ def _check_picture(sources: _Sources, path: Path) -> None:
         )
 
 
-def _draw(sources: _Sources, images: tuple[str, str], path: Path) -> None:
+def _draw(sources: _Sources, images: tuple[str, str], path: Path) -> dict[str, Any]:
+    """Draws a pair; gives what there is in the picture, as plain values."""
     arguments = sources.arguments
     source = sources.of(*images)
     inliers, judgement = sources.judge(source)
@@ -201,6 +200,9 @@ def _draw(sources: _Sources, images: tuple[str, str], path: Path) -> None:
         max_lines=arguments.max_lines,
     )
     save_picture(path, picture)
+    num_inliers = None if inliers is None else int(inliers.sum())  # None: not verified
+    names = {"image0": source.names[0], "image1": source.names[1]}
+    return {**names, "path": path, "num_matches": len(pair), "num_inliers": num_inliers}
 
 
 # --------------------------------------------------------------------------------- where pairs come from

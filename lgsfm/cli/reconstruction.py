@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..cameras import DEFAULT_FOCAL_FACTOR
 from ..diagnosis import REASONS
+from ..errors import CrashError, ReconstructionError
 from ..evaluation import evaluate
 from ..pipeline import run_stages
 from ..run import Run
@@ -18,6 +19,7 @@ from ..settings import OF_THE_MOMENT, Settings, flag_fields
 from ..sources import open_source
 from ..summary import Summary
 from ..workspace import Workspace, default_output
+from .answer import add_json
 from .flags import PRESET_FLAGS, add_flags, folder, given_flags
 from .terminal import Terminal
 
@@ -29,6 +31,13 @@ CONTINUED = (
     f"{', '.join('--' + name.replace('_', '-') for name in OF_THE_MOMENT)}; with another --features, --matcher, "
     "--retriever or --quality the options of components begin anew."
 )
+FOLDERS = ("image_dir", "output", "num_images")
+STAGE_FIELDS = {  # of the summary, that a stage alone prints with --json
+    "extract": ("features", "features_reason", "weights", "failed_images", "masked_out", "turned_deg"),
+    "pairs": (),
+    "match": ("features", "matcher", "weights"),
+    "database": ("num_pairs", "num_pairs_verified", "cameras"),
+}
 
 
 def add_commands(commands: Any) -> None:
@@ -57,8 +66,7 @@ def _add_stage(command: argparse.ArgumentParser, function: Command) -> None:
     command.add_argument("images", type=folder, help="folder of photos, with sub-folders; or a video")
     command.add_argument("-o", "--output", type=folder, help="output folder (default: IMAGES-lgsfm, beside the photos)")
     command.add_argument("--quiet", action="store_true", help="no progress, only the result")
-    if function is _reconstruct:
-        command.add_argument("--json", action="store_true", help="print the summary as JSON")
+    add_json(command)
     add_flags(command, Settings)
 
 
@@ -73,54 +81,78 @@ def _add_evaluate(commands: Any) -> None:
     command.set_defaults(command=_evaluate)
     command.add_argument("model", type=Path, help="COLMAP model folder, or an output folder of lgsfm")
     command.add_argument("reference", type=Path, help="COLMAP model folder, or text: image qw qx qy qz cx cy cz")
-    command.add_argument("--json", action="store_true", help="print JSON")
+    add_json(command)
 
 
 # --------------------------------------------------------------------------------- commands
 def _reconstruct(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    with _run(arguments, given_flags(arguments, Settings), terminal) as run:
+    with _run(arguments, given_flags(arguments, Settings), terminal) as run, _summary_without_model(run, terminal):
         run_stages(run)
     _say_cameras(run.summary, terminal)
-    print(json.dumps(asdict(run.summary), indent=2, ensure_ascii=False) if arguments.json else table(run.summary))
+    terminal.answer(run.summary, table(run.summary))
 
 
 def _extract(arguments: argparse.Namespace, terminal: Terminal) -> None:
     with _continued_run(arguments, terminal, "extract") as run:
         report = run.extract()
-        print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.failed)} skipped")
-        print(run.features_path)
+    counts = f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.failed)} skipped"
+    values = _of_stage(run.summary, "extract")
+    terminal.answer({**values, "path": run.features_path}, f"{counts}\n{run.features_path}")
 
 
 def _pairs(arguments: argparse.Namespace, terminal: Terminal) -> None:
     with _continued_run(arguments, terminal, "pairs") as run:
-        run.select_pairs()
-        print(run.workspace.pairs)
+        pairs = run.select_pairs()
+    path = run.workspace.pairs
+    terminal.answer({**_of_stage(run.summary, "pairs"), "num_selected": len(pairs), "path": path}, str(path))
 
 
 def _match(arguments: argparse.Namespace, terminal: Terminal) -> None:
     with _continued_run(arguments, terminal, "match") as run:
         report = run.match()
-        print(f"{len(report.computed)} computed, {len(report.reused)} reused, {len(report.skipped)} without features")
-        print(run.matches_path)
+    skipped = len(report.skipped)
+    counts = f"{len(report.computed)} computed, {len(report.reused)} reused, {skipped} without features"
+    values = {**_of_stage(run.summary, "match"), "num_skipped": skipped, "path": run.matches_path}
+    terminal.answer(values, f"{counts}\n{run.matches_path}")
 
 
 def _database(arguments: argparse.Namespace, terminal: Terminal) -> None:
     with _continued_run(arguments, terminal, "database") as run:
         report = run.build_database()
-        _say_cameras(run.summary, terminal)
-        print(f"{report.num_verified} of {report.num_pairs} matched pairs verified, {report.num_inliers} inliers")
-        print(run.workspace.database)
+    _say_cameras(run.summary, terminal)
+    path = run.workspace.database
+    counts = f"{report.num_verified} of {report.num_pairs} matched pairs verified, {report.num_inliers} inliers"
+    values = {**_of_stage(run.summary, "database"), "num_inliers": report.num_inliers, "path": path}
+    terminal.answer(values, f"{counts}\n{path}")
 
 
 def _map(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    with _continued_run(arguments, terminal, "map") as run:
+    with _continued_run(arguments, terminal, "map") as run, _summary_without_model(run, terminal):
         run.map()
-    print(table(run.summary))
+    terminal.answer(run.summary, table(run.summary))
 
 
 def _evaluate(arguments: argparse.Namespace, terminal: Terminal) -> None:
     result = evaluate(arguments.model, arguments.reference)
-    print(json.dumps(result.to_dict(), indent=2) if arguments.json else result.table())
+    terminal.answer(result.to_dict(), result.table())
+
+
+@contextmanager
+def _summary_without_model(run: Run, terminal: Terminal) -> Iterator[None]:
+    """Where there is no model, programs get the summary all the same: it says why, photo by photo."""
+    try:
+        yield
+    except ReconstructionError as exc:
+        if not isinstance(exc, CrashError):  # which says nothing about the photos
+            terminal.answer(run.summary)
+        raise
+
+
+def _of_stage(summary: Summary, stage: str) -> dict[str, Any]:
+    """What a stage alone did, named as in ``summary.json``."""
+    known = asdict(summary)
+    parts = {name: {stage: known[name][stage]} for name in ("computed", "reused", "seconds") if stage in known[name]}
+    return {**{name: known[name] for name in (*FOLDERS, *STAGE_FIELDS[stage])}, **parts}
 
 
 def _run(arguments: argparse.Namespace, flags: dict[str, Any], terminal: Terminal, **choices: Any) -> Run:

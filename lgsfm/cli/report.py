@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..report import write_report
+from .answer import add_json
 from .flags import folder
 from .terminal import Terminal
 
@@ -31,8 +32,10 @@ def add_commands(commands: Any) -> None:
     command.add_argument(
         "--images", type=folder, dest="image_dir", metavar="DIR", help="folder of the photos, if they were moved"
     )
+    add_json(command)
 
 
 def _report(arguments: argparse.Namespace, terminal: Terminal) -> None:
     terminal.say_photos(arguments.run, arguments.image_dir)
-    print(write_report(arguments.run, arguments.reference, arguments.output, image_dir=arguments.image_dir))
+    path = write_report(arguments.run, arguments.reference, arguments.output, image_dir=arguments.image_dir)
+    terminal.answer({"path": path}, str(path))

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..bars import Bars
 from ..printable import printable
 from ..workspace import Workspace
+from .answer import Answer
 
 __all__ = ["AboveBars", "PrintableFormatter", "PrintableStream", "Terminal", "printable"]
 
@@ -51,7 +52,15 @@ class PrintableStream:
 
 
 class Terminal(Bars):
-    """Lines and progress bars, and what commands say alike."""
+    """Lines and progress bars on stderr, the result on stdout, and what commands say alike."""
+
+    def __init__(self, quiet: bool = False, style: str | None = None, answer: Answer | None = None) -> None:
+        super().__init__(quiet, style)
+        self._answer = answer or Answer()
+
+    def answer(self, values: Any, text: str = "") -> None:
+        """The result: a mapping or a dataclass for programs (--json), and the text of it for people."""
+        self._answer.give(values, text)
 
     @contextmanager
     def heard(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -302,8 +303,10 @@ def test_colmaps_own_features_give_way_and_all_photos_are_mapped(courtyard, tmp_
     pycolmap.extract_features(path, images)
     before = rows_of(path)
     assert run("into-database", output, path).code == 1
-    ran = run("into-database", output, path, "--replace")
+    ran = run("into-database", output, path, "--replace", "--json")
     assert ran.code == 0, ran.err
+    told = json.loads(ran.out)
+    assert (told["database"], told["num_images"], told["added"]) == (str(path), 14, [])
     assert rows_of(path) == before
     (tmp_path / "models").mkdir()
     models = pycolmap.incremental_mapping(path, images, tmp_path / "models")

@@ -83,6 +83,9 @@ def test_features_alone_are_matched_here(world, tmp_path):
     ran = run("import", output, "--features", features, "--images", world.photos, "--kind", "sift")
     assert ran.code == 0, ran.err
     assert f"lgsfm match {world.photos} -o {output}" in ran.out
+    again = run("import", output, "--features", features, "--images", world.photos, "--kind", "sift", "--json")
+    told = json.loads(again.out)
+    assert (told["output"], told["num_images"], told["skipped"]) == (str(output), 6, {})
     for stage in ("pairs", "match"):
         ended = run(stage, world.photos, "-o", output)
         assert ended.code == 0, ended.err
