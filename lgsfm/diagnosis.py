@@ -29,6 +29,7 @@ REASONS = (
     "rejected by the mapper",
 )
 SURE_INLIERS = 30  # fewer may be chance
+BROKEN_ADVICE = "Save the photo again, or remove it."
 FEW_KEYPOINTS = 50  # that hardly any pair can be verified with
 
 
@@ -153,7 +154,9 @@ def _diagnose(
 ) -> Diagnosis:
     """Of one photo; ``joined`` are the components that the best model has images of."""
     if name in evidence.failed:
-        return Diagnosis(name, "unreadable", evidence.failed[name], "Save the photo again, or remove it.")
+        text = evidence.failed[name]
+        advice = "Install that, and run the same command again." if "pip install" in text else BROKEN_ADVICE
+        return Diagnosis(name, "unreadable", text, advice)
     if name in evidence.hidden:
         text = "its mask leaves no keypoint"
         return Diagnosis(name, "masked out", text, "Look at its mask: black is what is ignored.")

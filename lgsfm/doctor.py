@@ -96,7 +96,7 @@ def _names(features: Path, failed: Mapping[str, str], image_dir: Path) -> list[s
         with FeatureStore(features) as store:
             names |= set(store)
     with suppress(InputError):
-        listed = set(list_images(image_dir))
+        listed = set(list_images(image_dir, quiet=True))
         names = (names & listed) or names
     return sorted(names)
 

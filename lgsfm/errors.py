@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from errno import ENOMEM
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "CacheError",
@@ -109,12 +110,16 @@ class PoseError(LgsfmError):
 
     num_inliers: matches that agree with the best one found
     num_matches: all matches
+    inliers: (K,) bool, which matches these are, where the matches are right and only the cameras leave the pose open
     """
 
-    def __init__(self, num_inliers: int, num_matches: int, what: str = "pose", reason: str = "") -> None:
+    def __init__(
+        self, num_inliers: int, num_matches: int, what: str = "pose", reason: str = "", inliers: Any = None
+    ) -> None:
         super().__init__(f"no reliable {what}: {num_inliers} inliers of {num_matches} matches{reason}")
         self.num_inliers = num_inliers
         self.num_matches = num_matches
+        self.inliers = inliers
 
 
 def in_short(names: Iterable[str], most: int = 3) -> str:

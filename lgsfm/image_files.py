@@ -45,13 +45,14 @@ class UnusableError(Exception):
     """The reason why a file cannot be used, without its name."""
 
 
-def list_images(folder: Path) -> list[str]:
+def list_images(folder: Path, *, quiet: bool = False) -> list[str]:
     """The images in ``folder`` and its sub-folders: relative POSIX paths, sorted by code point.
 
     An image is what has one of `IMAGE_SUFFIXES`, in any case. Hidden files and folders are left out, and so are output
     folders of lgsfm within the folder. Links are followed, also out of the folder; but a folder that several paths
     lead to is listed once. Of a HEIC, AVIF or raw
     photo beside a JPEG, PNG or TIFF of the same name only the latter is listed: they show the same.
+    Photos that are left out or cannot be read are named in the log, unless ``quiet``.
     Raises `InputError` if there is no image, or none for which the library that reads it is here.
     """
     folder = Path(folder)
@@ -64,9 +65,10 @@ def list_images(folder: Path) -> list[str]:
     if not images:
         raise InputError(_no_images(folder, others))
     _check_names(images, folder)
-    _tell_left_out(left_out, folder)
-    images = _without_doubles(images, folder)
-    _check_libraries(images, folder)
+    if not quiet:
+        _tell_left_out(left_out, folder)
+    images = _without_doubles(images, folder, quiet)
+    _check_libraries(images, folder, quiet)
     return images
 
 
@@ -82,11 +84,11 @@ def _tell_left_out(names: list[str], folder: Path) -> None:
         _log.info("Output folders of lgsfm in '%s' are left out (%s).", folder, in_short(outputs))
 
 
-def _without_doubles(names: list[str], folder: Path) -> list[str]:
+def _without_doubles(names: list[str], folder: Path, quiet: bool) -> list[str]:
     """The names without those photos that a camera or a phone saved in two formats: one of them is enough."""
     plain = {_stem(name) for name in names if _suffix(name) in PLAIN_SUFFIXES}
     doubles = {name for name in names if _suffix(name) in EXTRA_SUFFIXES and _stem(name) in plain}
-    if doubles:
+    if doubles and not quiet:
         _log.info(
             "%d HEIC, AVIF or raw photos in '%s' are left out: there is a JPEG, PNG or TIFF of the same name (%s).",
             len(doubles),
@@ -96,7 +98,7 @@ def _without_doubles(names: list[str], folder: Path) -> list[str]:
     return [name for name in names if name not in doubles]
 
 
-def _check_libraries(names: list[str], folder: Path) -> None:
+def _check_libraries(names: list[str], folder: Path, quiet: bool) -> None:
     """Names the photos that cannot be read for want of a library; an error if these are all."""
     kinds = {name: EXTRA_SUFFIXES.get(_suffix(name), "") for name in names}
     missing = {kind for kind in set(kinds.values()) if not is_readable(kind)}
@@ -109,7 +111,8 @@ def _check_libraries(names: list[str], folder: Path) -> None:
     )
     if len(unread) == len(names):
         raise InputError(f"{text}. Or convert the photos to JPEG.")
-    _log.warning("%s", text)
+    if not quiet:
+        _log.warning("%s", text)
 
 
 def _check_names(names: list[str], folder: Path) -> None:

@@ -246,6 +246,8 @@ def estimate_pose(
             len(points0),
             reason=f", but {found.possible} would agree with other focal lengths or lenses. Check the cameras",
         )
+    inliers = np.zeros(len(points0), bool)
+    inliers[known] = found.agree
     if open_deg > MAX_OPEN_DEG and found.configuration != "panoramic":
         raise PoseError(
             count,
@@ -253,9 +255,8 @@ def estimate_pose(
             reason=", but the focal lengths are unknown, and others that fit nearly as well turn the pose by up to "
             f"{open_deg:.0f} degrees. Give the focal lengths (--camera0, --camera1), or take the usual guess "
             "(--unknown-focal guess)",
+            inliers=inliers,
         )
-    inliers = np.zeros(len(points0), bool)
-    inliers[known] = found.agree
     angles = ray_angles(unit_rays(view0)[found.agree] @ found.pose.rotation.T, unit_rays(view1)[found.agree])
     return TwoViewPose(
         rotation=found.pose.rotation,

@@ -11,7 +11,7 @@ import pytest
 from cli_helpers import SIFT, Ran, copy_photos, hide_weights, nearly, run, run_process, statistics, summary_of, views
 
 from lgsfm import weights
-from lgsfm.cli.reconstruction import table
+from lgsfm.cli.reconstruction import _say_cameras, table
 from lgsfm.cli.terminal import Terminal
 from lgsfm.errors import WeightsError
 from lgsfm.evaluation import evaluate
@@ -73,7 +73,8 @@ def test_the_result_is_on_stdout_and_all_else_on_stderr(whole: tuple[Ran, Path])
     assert ended.out.startswith("Registered images    14 of 14\n")
     for line in ("Points ", "Mean track length ", "Mean reproj. error ", "Features, matcher    sift, nearest"):
         assert line in ended.out
-    assert ended.out.splitlines()[-1].startswith("  total ")
+    assert ended.out.splitlines()[-2].startswith("  total ")
+    assert ended.out.splitlines()[-1].startswith("Look at it ")
     assert "photo/s" not in ended.out
     for text in ("Features: sift (asked for).", "Pairs: 91 (exhaustive).", "photo/s", "pair/s", "647.1 px (EXIF)"):
         assert text in ended.err
@@ -376,6 +377,27 @@ def test_the_table_gives_the_reason_of_each_photo_that_did_not_register() -> Non
     assert "Not registered       1 unreadable: b.jpg" in lines
     assert "Not registered       2 few matches: a.jpg, c.jpg" in lines
     assert "Numbers and advice   lgsfm doctor out" in lines
+
+
+def test_the_table_ends_with_the_page_to_look_at_if_there_is_one(tmp_path: Path) -> None:
+    summary = Summary("images", str(tmp_path), best_model="sparse/0", models=[{"principal_points_refined": 0}])
+    assert "Look at it" not in table(summary)
+    (tmp_path / "report.html").touch()
+    assert table(summary).splitlines()[-1] == f"Look at it           {tmp_path / 'report.html'}, in a browser"
+
+
+def test_of_many_cameras_those_of_most_photos_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = Summary("images", "out")
+    for number in range(30):
+        row = {"num_images": 1, "width": 100 + number, "height": 100, "focal_px": None, "label": "no EXIF"}
+        summary.cameras.append({**row, "num_images": 5} if number == 29 else row)
+    _say_cameras(summary, Terminal())
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1].startswith("     5 photos      129x100")
+    assert lines[2].startswith("     1 photo       100x100")
+    assert lines[13] == "  and 18 more cameras of 18 photos (summary.json and report.html list all)"
+    assert lines[14].startswith("Warning: nothing tells the focal length of 34 photos (30 of 30 cameras)")
+    assert len(lines) == 15
 
 
 def test_the_help_of_the_program_names_every_command() -> None:

@@ -146,6 +146,20 @@ def test_show_draws_a_picture(photos, tmp_path):
     assert yellow.sum() > 100
 
 
+def test_show_calls_no_match_an_outlier_where_only_the_focal_lengths_are_open(photos, tmp_path, monkeypatch):
+    for photo in photos[:2]:
+        Image.open(photo).save(tmp_path / photo.with_suffix(".png").name)
+    monkeypatch.setattr("lgsfm.two_view.MAX_OPEN_DEG", -1.0)
+    drawn = []
+    draw = pair.draw_matches
+    monkeypatch.setattr(pair, "draw_matches", lambda *given, **more: drawn.append(given) or draw(*given, **more))
+    bare = [tmp_path / photo.with_suffix(".png").name for photo in photos[:2]]
+    done = run("show", *bare, "-o", tmp_path / "drawn.png", *SIFT)
+    assert done.code == 0, done.err
+    inliers = next(each for each in drawn[0] if isinstance(each, np.ndarray) and each.dtype == bool)
+    assert inliers.mean() > 0.5
+
+
 def test_show_replaces_its_own_pictures_and_no_photo(finished, photos, tmp_path):
     photo, drawn = shutil.copy(photos[0], tmp_path / "mine.jpg"), tmp_path / "m.jpg"
     before = photo.read_bytes()

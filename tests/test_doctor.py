@@ -38,6 +38,21 @@ def sick(courtyard: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return images, output
 
 
+def test_a_photo_that_wants_a_library_is_named_once_with_what_to_install(
+    sick: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    images, output = tmp_path / "images", tmp_path / "out"
+    copy_photos(sick[0], images, views(0, 1, 2))
+    (images / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(5000))
+    for module in ("lgsfm.image_files", "lgsfm.heif"):
+        monkeypatch.setattr(f"{module}.is_readable", lambda kind: not kind)
+    assert run("reconstruct", images, "-o", output, *SIFT).code == 0
+    ended = run("doctor", output)
+    assert caplog.text.count("cannot be read without another library") == 1
+    assert "-> Install that, and run the same command again." in ended.out
+    assert "Save the photo again" not in ended.out
+
+
 def test_every_photo_that_is_not_in_the_model_has_its_reason(sick: tuple[Path, Path]) -> None:
     found = {each.image: each for each in examine(sick[1]).diagnoses}
     assert {name: each.reason for name, each in found.items()} == {

@@ -257,7 +257,7 @@ class _Sources:
             options = self.settings.two_view
             pose = estimate_pose(source.pair.points0, source.pair.points1, *source.cameras, options=options)
         except PoseError as exc:
-            return np.zeros(count, bool), str(exc)
+            return np.zeros(count, bool) if exc.inliers is None else exc.inliers, str(exc)
         return pose.inliers, f"{count} matches, {pose.num_inliers} inliers, {pose.configuration}"
 
     def listed(self) -> list[tuple[str, str]]:

@@ -25,6 +25,7 @@ from .terminal import Terminal
 
 __all__ = ["add_commands", "table"]
 
+MOST_CAMERAS = 12  # that the terminal lists: photos from the internet have one each
 Command = Callable[[argparse.Namespace, Terminal], None]
 CONTINUED = (
     ". Flags not given are those of the last command on the same output, but for "
@@ -186,11 +187,17 @@ def _continued_flags(arguments: argparse.Namespace, terminal: Terminal) -> dict[
 # --------------------------------------------------------------------------------- what people see
 def _say_cameras(summary: Summary, terminal: Terminal) -> None:
     lines = ["Cameras:"]
-    for row in summary.cameras:
+    rows = sorted(summary.cameras, key=lambda row: -row["num_images"])  # those of the same number in their order
+    for row in rows[:MOST_CAMERAS]:
         source = ("given" if row.get("is_given") else "EXIF") + ("" if row.get("is_trusted", True) else ", not trusted")
         focal = f"{row['focal_px']:.1f} px ({source})" if row["focal_px"] else "a GUESS"
         size = f"{row['width']}x{row['height']}"
-        lines.append(f"  {row['num_images']:4} photos  {size:>11}  focal length {focal}  {row['label']}")
+        photos = "photo " if row["num_images"] == 1 else "photos"
+        lines.append(f"  {row['num_images']:4} {photos}  {size:>11}  focal length {focal}  {row['label']}")
+    if len(rows) > MOST_CAMERAS:
+        rest = sum(row["num_images"] for row in rows[MOST_CAMERAS:])
+        more = len(rows) - MOST_CAMERAS
+        lines.append(f"  and {more} more cameras of {rest} photos (summary.json and report.html list all)")
     guessed = [row for row in summary.cameras if not row["focal_px"]]
     if guessed:
         lines.append(
@@ -228,6 +235,9 @@ def table(summary: Summary) -> str:
             lines.append(f"Not registered       {len(names)} {reason}: {_some(names)}")
     if reasons:
         lines.append(f"Numbers and advice   lgsfm doctor {summary.output}")
+    page = Workspace.of_run(Path(summary.output)).report
+    if summary.models and page.is_file():
+        lines.append(f"Look at it           {page}, in a browser")
     return "\n".join(lines)
 
 

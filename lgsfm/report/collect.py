@@ -235,7 +235,7 @@ def _names(
     if "map" in summary.get("seconds", {}):
         return sorted(told)
     try:
-        listed = set(list_images(image_dir))
+        listed = set(list_images(image_dir, quiet=True))
     except InputError:
         listed = set(features)
     return sorted(told | (set(features) & listed))
