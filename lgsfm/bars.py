@@ -6,6 +6,7 @@ line of its own, at most one each ten seconds. In a notebook bars are widgets, w
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,7 +101,7 @@ class Bars(Observer):
 
     def _bar(self, stage: str, initial: int, total: int) -> Any:
         unit = UNITS.get(stage, "it")
-        more: dict[str, Any] = {"file": sys.stderr, "mininterval": BAR_S}
+        more: dict[str, Any] = {"file": sys.stderr, "mininterval": BAR_S, **_unsaid_size()}
         if self.style == "lines":
             more = {"file": _Lines(sys.stderr), "mininterval": LINE_S, "bar_format": LINE}
         return _class_of(self.style)(
@@ -134,6 +135,15 @@ class _Lines:
     def flush(self) -> None:
         """As of any stream."""
         self.stream.flush()
+
+
+def _unsaid_size() -> dict[str, int]:
+    """The size to take for a terminal that tells none (of a container, say), where tqdm would draw nothing."""
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+    except (OSError, ValueError):  # no terminal
+        return {}
+    return {} if min(size) > 0 else {"ncols": size.columns or 80, "nrows": size.lines or 24}
 
 
 def style_here() -> str:

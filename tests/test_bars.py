@@ -38,13 +38,14 @@ def test_in_a_pipe_each_report_is_a_line(tmp_path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo terminals are POSIX")
-def test_in_a_terminal_a_bar_is_drawn_over_itself() -> None:
+@pytest.mark.parametrize(("lines", "columns"), [(24, 80), (0, 0), (0, 100)])  # in a container there may be no size
+def test_in_a_terminal_a_bar_is_drawn_over_itself(lines: int, columns: int) -> None:
     import fcntl
     import pty
     import termios
 
     outer, inner = pty.openpty()
-    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
     process = subprocess.Popen([sys.executable, "-c", SHOW], stderr=inner)
     os.close(inner)
     shown = b""
