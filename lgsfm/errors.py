@@ -9,7 +9,7 @@
     │   ├── InUseError            another process has a file or the folder open for writing
     │   └── NewerVersionError     a newer lgsfm wrote the file, and it alone can read it
     ├── ReconstructionError   geometric verification or mapping failed
-    │   └── CrashError            the process that COLMAP ran in ended suddenly
+    │   └── CrashError            COLMAP failed of something else than the photos
     └── PoseError             two photos have no reliable relative pose
 
 Every message says what happened, where, and what to do. Errors of other libraries are mapped to these
@@ -102,7 +102,7 @@ class ReconstructionError(LgsfmError):
 
 
 class CrashError(ReconstructionError):
-    """The process that COLMAP ran in ended suddenly: of a fault of its own, or killed for want of memory."""
+    """COLMAP failed of something else than the photos, of a fault of its own, say, or of a want of memory."""
 
 
 class PoseError(LgsfmError):

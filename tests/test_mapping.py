@@ -11,7 +11,7 @@ import pytest
 
 from lgsfm.cameras import MODELS
 from lgsfm.database import opened_database, verify_in_child
-from lgsfm.errors import CacheError, ReconstructionError
+from lgsfm.errors import CacheError, CrashError, ReconstructionError
 from lgsfm.mapping import (
     MappingOptions,
     map_database,
@@ -209,6 +209,24 @@ def test_a_disk_on_which_colmap_cannot_even_open_the_database_is_explained(
             output=str(tmp_path / "out"),
             options=MappingOptions().to_dict(),
             report=lambda done, total: None,
+        )
+
+
+def test_what_colmap_raises_says_nothing_about_the_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where SQLite has no memory; a `ReconstructionError` would be taken for photos that do not register."""
+
+    def fail(path: object) -> None:
+        raise RuntimeError("No registered database factory succeeded.")
+
+    monkeypatch.setattr(pycolmap.Database, "open", fail)
+    with pytest.raises(CrashError, match=r"The global mapper failed: No registered database factory succeeded\."):
+        map_in_child(
+            database=str(tmp_path / "database.db"),
+            image_dir=str(tmp_path),
+            output=str(tmp_path / "out"),
+            options=MappingOptions().to_dict(),
+            report=lambda done, total: None,
+            way="global",
         )
 
 

@@ -11,7 +11,7 @@ import pycolmap
 
 from ..database_reading import fingerprint, read_verified_pairs
 from ..disk import check_free
-from ..errors import CacheError, InputError, LgsfmError, ReconstructionError, is_memory_shortage
+from ..errors import CacheError, CrashError, InputError, LgsfmError, is_memory_shortage
 from ..model_files import write_model
 from ..options import Options, digest, option
 from ..rigs import rigs_digest
@@ -126,7 +126,8 @@ def map_in_child(
             check_free(work)  # COLMAP has no word for that
         except OSError as full:
             raise _unwritable(work, full) from exc
-        raise ReconstructionError(f"The {way} mapper failed: {exc}") from exc
+        # not of the photos: where these make no model, the mappers give none and raise nothing
+        raise CrashError(f"The {way} mapper failed: {exc}") from exc
     models = sorted(
         (model for model in models if model.num_reg_images() > 1),
         key=lambda model: (-model.num_reg_images(), -model.num_points3D()),
