@@ -11,6 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,11 +26,12 @@ from .images import file_digest, image_path, list_images, read_header, read_phot
 from .options import Options, option
 from .types import Progress
 
-__all__ = ["PanoramaOptions", "Views", "is_panorama", "render_view", "split_panoramas"]
+__all__ = ["PanoramaOptions", "Views", "is_panorama", "panorama_hint", "render_view", "split_panoramas"]
 
 FORMAT = 1
 FIELD_DEG = 90.0  # of a view, both ways
 ASPECT, TOLERANCE = 2.0, 0.01
+SAMPLE = 10  # photos that are looked at, to see whether they may be panoramas
 JPEG_QUALITY = 95
 RECORD, RIG, CAMERAS = "views.json", "rig.json", "cameras.json"
 
@@ -58,6 +60,18 @@ class Views:
 def is_panorama(size: tuple[int, int]) -> bool:
     """Whether a picture of this (width, height) may show all around: it is twice as wide as high."""
     return abs(size[0] / size[1] / ASPECT - 1) <= TOLERANCE
+
+
+def panorama_hint(image_dir: Path, names: Sequence[str]) -> str:
+    """What people should hear who may have forgotten to say that their photos are panoramas, else ""; looks at some."""
+    some = names[:: math.ceil(len(names) / SAMPLE)]
+    sizes = []
+    for name in some:
+        with suppress(InputError):  # the run will name it
+            sizes.append(read_header(image_path(image_dir, name)).size)
+    if 2 * sum(map(is_panorama, sizes)) <= len(some):
+        return ""
+    return "Photos are twice as wide as high. If they are panoramas all around, say --panoramas: no lens is like that."
 
 
 def split_panoramas(image_dir: Path, folder: Path, options: PanoramaOptions, progress: Progress | None = None) -> Views:

@@ -19,6 +19,7 @@ from .healing import Look, State, parse_budget
 from .mapping import ModelSummary, replace_models
 from .observer import Observer
 from .pairing import Collection, Scores, look_alikes, num_rounds
+from .panoramas import panorama_hint
 from .report import try_report
 from .run import Run
 from .salvage import is_openable, mend
@@ -52,6 +53,9 @@ def run_stages(run: Run) -> Summary:
 
 
 def _run_stages(run: Run) -> Summary:
+    is_lens_told = {"cameras", "camera_model"} & set(run.settings.flags)
+    if not is_lens_told and (hint := panorama_hint(run.image_dir, run.names)):
+        run.observer.say(hint)
     run.say_forecast()
     run.extract()
     for _ in range(num_rounds(run.settings.pairs)):

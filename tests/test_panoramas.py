@@ -1,6 +1,7 @@
 """Panoramas of a room whose walls are known: their views, the cameras of these, and models of them."""
 
 import json
+import shutil
 
 import numpy as np
 import pycolmap
@@ -12,7 +13,7 @@ from PIL import Image
 from lgsfm.camera_rules import read_rules
 from lgsfm.errors import InputError
 from lgsfm.images import list_images, read_photo
-from lgsfm.panoramas import PanoramaOptions, is_panorama, render_view, split_panoramas
+from lgsfm.panoramas import PanoramaOptions, is_panorama, panorama_hint, render_view, split_panoramas
 from lgsfm.rigs import check_rigs
 
 HALF = np.array([3.0, 1.6, 2.4])  # of the room [m]; x right, y down, z forward
@@ -149,6 +150,20 @@ def test_what_is_no_panorama_is_named(photos, tmp_path):
     assert [is_panorama(size) for size in ((5760, 2880), (5760, 2884), (4000, 3000), (2880, 5760))] == [
         *(True, True, False, False)
     ]
+
+
+def test_who_forgets_to_say_that_photos_are_panoramas_is_told(photos, tmp_path):
+    flags = ("--features", "sift", "--max-keypoints", "100", "--pairs", "sequential", "--budget", "0")
+    assert "say --panoramas" in run("reconstruct", photos, "-o", tmp_path / "out", *flags).err
+    known = run("reconstruct", photos, "-o", tmp_path / "known", *flags, "--camera-model", "PINHOLE")
+    assert "say --panoramas" not in known.err
+    names = list_images(photos)
+    assert panorama_hint(photos, names)
+    for i in range(len(names)):
+        Image.new("RGB", (64, 48)).save(tmp_path / f"{i}.jpg")
+    for name in names[:-1]:
+        shutil.copy(photos / name, tmp_path)
+    assert not panorama_hint(tmp_path, list_images(tmp_path))
 
 
 def test_panoramas_are_reconstructed(photos, tmp_path):
