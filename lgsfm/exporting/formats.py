@@ -64,7 +64,7 @@ FORMATS = {
     "gaussians": Format(
         "undistorted pictures and model in the folder layout of 3D Gaussian splatting and gsplat",
         "gaussians",
-        "python train.py -s {path}; gsplat: python simple_trainer.py default --data-dir {path} --data-factor 1",
+        "python train.py -s {path}; gsplat: python simple_trainer.py default --data_dir {path} --data_factor 1",
         "gaussians:write_gaussians",
         "GaussiansOptions",
     ),
