@@ -50,8 +50,8 @@ def list_images(folder: Path, *, quiet: bool = False) -> list[str]:
 
     An image is what has one of `IMAGE_SUFFIXES`, in any case. Hidden files and folders are left out, and so are output
     folders of lgsfm within the folder. Links are followed, also out of the folder; but a folder that several paths
-    lead to is listed once. Of a HEIC, AVIF or raw
-    photo beside a JPEG, PNG or TIFF of the same name only the latter is listed: they show the same.
+    lead to is listed once. Of a HEIC, AVIF or raw photo beside a JPEG, PNG or TIFF of the same name only the latter is
+    listed: they show the same.
     Photos that are left out or cannot be read are named in the log, unless ``quiet``.
     Raises `InputError` if there is no image, or none for which the library that reads it is here.
     """
@@ -66,7 +66,7 @@ def list_images(folder: Path, *, quiet: bool = False) -> list[str]:
         raise InputError(_no_images(folder, others))
     _check_names(images, folder)
     if not quiet:
-        _tell_left_out(left_out, folder)
+        _tell_left_out(sorted(left_out), folder)
     images = _without_doubles(images, folder, quiet)
     _check_libraries(images, folder, quiet)
     return images
@@ -77,7 +77,7 @@ def _tell_left_out(names: list[str], folder: Path) -> None:
     hidden = [
         name for name in names if _suffix(name) in IMAGE_SUFFIXES and not name.rpartition("/")[2].startswith("._")
     ]
-    outputs = [name for name in sorted(names) if name.endswith("/")]
+    outputs = [name for name in names if name.endswith("/")]
     if hidden:
         _log.info("%d hidden photos in '%s' are left out (%s).", len(hidden), folder, in_short(hidden))
     if outputs:

@@ -169,7 +169,7 @@ def _photos(workspace: Workspace) -> set[str] | None:
     if not isinstance(folder, str) or not Path(folder).is_dir():
         return None
     try:
-        return set(list_images(Path(folder)))
+        return set(list_images(Path(folder), quiet=True))
     except InputError:
         return None
 
