@@ -64,12 +64,12 @@ def is_panorama(size: tuple[int, int]) -> bool:
 
 def panorama_hint(image_dir: Path, names: Sequence[str]) -> str:
     """What people should hear who may have forgotten to say that their photos are panoramas, else ""; looks at some."""
-    some = names[:: math.ceil(len(names) / SAMPLE)]
+    some = names[:: max(1, math.ceil(len(names) / SAMPLE))]
     sizes = []
     for name in some:
         with suppress(InputError):  # the run will name it
             sizes.append(read_header(image_path(image_dir, name)).size)
-    if 2 * sum(map(is_panorama, sizes)) <= len(some):
+    if 2 * sum(map(is_panorama, sizes)) <= len(some):  # of none too
         return ""
     return "Photos are twice as wide as high. If they are panoramas all around, say --panoramas: no lens is like that."
 
