@@ -101,7 +101,11 @@ class Bars(Observer):
 
     def _bar(self, stage: str, initial: int, total: int) -> Any:
         unit = UNITS.get(stage, "it")
-        more: dict[str, Any] = {"file": sys.stderr, "mininterval": BAR_S, **_unsaid_size()}
+        more: dict[str, Any] = {
+            "file": sys.stderr,
+            "mininterval": BAR_S,
+            **(_unsaid_size() if self.style == "terminal" else {}),
+        }
         if self.style == "lines":
             more = {"file": _Lines(sys.stderr), "mininterval": LINE_S, "bar_format": LINE}
         return _class_of(self.style)(
@@ -141,7 +145,7 @@ def _unsaid_size() -> dict[str, int]:
     """The size to take for a terminal that tells none (of a container, say), where tqdm would draw nothing."""
     try:
         size = os.get_terminal_size(sys.stderr.fileno())
-    except (OSError, ValueError):  # no terminal
+    except (AttributeError, OSError, ValueError):  # no terminal
         return {}
     return {} if min(size) > 0 else {"ncols": size.columns or 80, "nrows": size.lines or 24}
 

@@ -33,6 +33,7 @@ __all__ = [
 IMAGE_SUFFIXES = PLAIN_SUFFIXES | EXTRA_SUFFIXES.keys()
 _ARCHIVE_SUFFIXES = frozenset((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"))
 OUTPUT_SIGNS = (("options.json",), ("views", "views.json"))  # of output folders, whose first file is .lock
+MADE = ("export", "frames", "replaced", "views")  # folders of them, whose pictures are made of others
 MOST_NAMED = 20  # of names that cannot be used
 _log = logging.getLogger(__name__)
 
@@ -48,10 +49,10 @@ class UnusableError(Exception):
 def list_images(folder: Path, *, quiet: bool = False) -> list[str]:
     """The images in ``folder`` and its sub-folders: relative POSIX paths, sorted by code point.
 
-    An image is what has one of `IMAGE_SUFFIXES`, in any case. Hidden files and folders are left out, and so are output
-    folders of lgsfm within the folder. Links are followed, also out of the folder; but a folder that several paths
-    lead to is listed once. Of a HEIC, AVIF or raw photo beside a JPEG, PNG or TIFF of the same name only the latter is
-    listed: they show the same.
+    An image is what has one of `IMAGE_SUFFIXES`, in any case. Hidden files and folders are left out, and so are
+    pictures that lgsfm made, in output folders within the folder. Links are followed, also out of the folder; but a
+    folder that several paths lead to is listed once. Of a HEIC, AVIF or raw photo beside a JPEG, PNG or TIFF of the
+    same name only the latter is listed: they show the same.
     Photos that are left out or cannot be read are named in the log, unless ``quiet``.
     Raises `InputError` if there is no image, or none for which the library that reads it is here.
     """
@@ -81,7 +82,7 @@ def _tell_left_out(names: list[str], folder: Path) -> None:
     if hidden:
         _log.info("%d hidden photos in '%s' are left out (%s).", len(hidden), folder, in_short(hidden))
     if outputs:
-        _log.info("Output folders of lgsfm in '%s' are left out (%s).", folder, in_short(outputs))
+        _log.info("Pictures that lgsfm made in '%s' are left out (%s).", folder, in_short(outputs))
 
 
 def _without_doubles(names: list[str], folder: Path, quiet: bool) -> list[str]:
@@ -175,9 +176,9 @@ def walk_files(folder: Path | str, left_out: list[str] | None = None) -> Iterato
     """Relative POSIX paths of what is no folder below a folder; links to folders are followed.
 
     Each folder is walked once, by a path without links if there is one; so links cannot make endless paths, nor
-    thousands of paths to the same few files. What is hidden is left out, and so are output folders of lgsfm below the
-    folder: their names come into ``left_out``, those of output folders with / at the end. Raises `InputError` where a
-    folder cannot be listed.
+    thousands of paths to the same few files. What is hidden is left out, and so are pictures that lgsfm made in output
+    folders below the folder: the names come into ``left_out``, those of folders with / at the end. Raises `InputError`
+    where a folder cannot be listed.
     """
     seen: set[str] = set()
     folders, links = [(os.fspath(folder), "")], list[tuple[str, str]]()
@@ -186,9 +187,10 @@ def walk_files(folder: Path | str, left_out: list[str] | None = None) -> Iterato
         if (real := os.path.realpath(path)) in seen:
             continue
         seen.add(real)
+        made = MADE if prefix and _is_output(path) else ()
         for entry in _entries(path):
             is_folder = os.path.isdir(entry.path)
-            if entry.name.startswith(".") or (is_folder and _is_output(entry.path)):
+            if entry.name.startswith(".") or (is_folder and entry.name in made):
                 if left_out is not None:
                     is_output = is_folder and not entry.name.startswith(".")
                     left_out.append(f"{prefix}{entry.name}{'/' if is_output else ''}")

@@ -71,7 +71,7 @@ def panorama_hint(image_dir: Path, names: Sequence[str]) -> str:
             sizes.append(read_header(image_path(image_dir, name)).size)
     if 2 * sum(map(is_panorama, sizes)) <= len(some):  # of none too
         return ""
-    return "Photos are twice as wide as high. If they are panoramas all around, say --panoramas: no lens is like that."
+    return "Photos are twice as wide as high. If they are panoramas all around, say --panoramas."
 
 
 def split_panoramas(image_dir: Path, folder: Path, options: PanoramaOptions, progress: Progress | None = None) -> Views:

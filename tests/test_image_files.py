@@ -49,20 +49,22 @@ def test_pipes_and_links_to_them_are_listed_so_that_whoever_reads_them_names_the
 
 def test_hidden_photos_and_those_in_output_folders_are_left_out_and_told(tmp_path, caplog):
     caplog.set_level("INFO")
-    for name in ("a.jpg", ".b.jpg", "c/.d.jpg", "._a.jpg", ".DS_Store", "c/out/export/e.jpg", "views/views/f.jpg"):
+    for name in ("a.jpg", ".b.jpg", "c/.d.jpg", "._a.jpg", ".DS_Store", "c/out/export/e.jpg", "out/views/f.jpg"):
         photo(tmp_path / "x.jpg")
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "x.jpg").rename(tmp_path / name)
-    assert list_images(tmp_path) == ["a.jpg", "c/out/export/e.jpg", "views/views/f.jpg"]
+    assert list_images(tmp_path) == ["a.jpg", "c/out/export/e.jpg", "out/views/f.jpg"]
     assert "2 hidden photos" in caplog.text
     assert "(.b.jpg, c/.d.jpg)" in caplog.text
-    for folder, sign in (("c/out", "options.json"), ("views", "views/views.json")):
+    for folder, sign in (("c/out", "options.json"), ("out", "views/views.json")):
         (tmp_path / folder / ".lock").touch()
-        assert "Output folders" not in caplog.text
+        assert "Pictures that lgsfm" not in caplog.text
         (tmp_path / folder / sign).touch()
     assert list_images(tmp_path) == ["a.jpg"]
-    assert f"Output folders of lgsfm in '{tmp_path}' are left out (c/out/, views/)." in caplog.text
+    assert f"Pictures that lgsfm made in '{tmp_path}' are left out (c/out/export/, out/views/)." in caplog.text
     assert list_images(tmp_path / "c" / "out" / "export") == ["e.jpg"]
+    photo(tmp_path / "out" / "images" / "g.jpg")  # a project folder that is the output folder
+    assert list_images(tmp_path) == ["a.jpg", "out/images/g.jpg"]
 
 
 def test_a_farm_of_links_is_walked_once(tmp_path):
